@@ -12,7 +12,6 @@ The version turns fastest, since a new one costs a device least; the time turns
 last, so that it can follow the clock.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -207,10 +206,16 @@ class Job:
         if not self.target:
             object.__setattr__(self, "target", bits_to_target(self.bits))
 
-    @cached_property
-    def versions(self) -> Sequence[int]:
-        """Every version that may be mined, the template's own first: 2 ** (bits in the mask) of them."""
-        return _Versions(self.version, self.version_mask)
+    @property
+    def version_count(self) -> int:
+        """How many versions may be mined: 2 ** (bits in the mask)."""
+        return 1 << self.version_mask.bit_count()
+
+    def version_at(self, index: int) -> int:
+        """The version number `index` of them; 0 is the template's own."""
+        places = [1 << i for i in range(32) if self.version_mask >> i & 1]
+        # XOR: index 0 leaves the template's version alone, and every other index gives another.
+        return self.version ^ sum(place for i, place in enumerate(places) if index >> i & 1)
 
     @property
     def extranonces(self) -> range:
@@ -233,24 +238,6 @@ class Job:
         root = self.merkle_root(extranonce)
         header = BlockHeader(versions[0], self.previous, root, time, self.bits, 0)
         return Work(bytes(header), self.target, versions, self, extranonce)
-
-
-class _Versions(Sequence[int]):
-    """All settings of the masked bits, counted up from the template's own."""
-
-    def __init__(self, version: int, mask: int) -> None:
-        self._version = version
-        self._places = [1 << i for i in range(32) if mask >> i & 1]
-
-    def __len__(self) -> int:
-        return int(1 << len(self._places))
-
-    # No slices: SearchSpace asks for one at a time.
-    def __getitem__(self, index: int) -> int:  # type: ignore[override]
-        if not 0 <= index < len(self):
-            raise IndexError(f"version {index} of {len(self)}")
-        # XOR: index 0 is the template's own version, and each index another.
-        return self._version ^ sum(place for i, place in enumerate(self._places) if index >> i & 1)
 
 
 class Span(NamedTuple):
@@ -277,7 +264,7 @@ class SearchSpace:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._returned: list[Span] = []
-        self._dealt = 0  # extranonce * len(versions) + version index, at the times from _floor on
+        self._dealt = 0  # extranonce * version_count + version index, at the times from _floor on
         self._floor = job.time  # no header time below it has (extranonce, version) pairs left
         self._latest = job.time  # the highest header time dealt so far
 
@@ -290,16 +277,16 @@ class SearchSpace:
         if self._returned:
             return self._returned.pop()
         job = self.job
-        if self._dealt == len(job.extranonces) * len(job.versions):
+        if self._dealt == len(job.extranonces) * job.version_count:
             self._dealt, self._floor = 0, self._latest + 1
         if self._floor > job.max_time:
             return None
         time = max(self._floor, min(now, job.max_time))
-        extranonce, first = divmod(self._dealt, len(job.versions))
-        stop = min(first + max(siblings, 1), len(job.versions))
+        extranonce, first = divmod(self._dealt, job.version_count)
+        stop = min(first + max(siblings, 1), job.version_count)
         self._dealt += stop - first
         self._latest = max(self._latest, time)
-        versions = tuple(job.versions[i] for i in range(first, stop))
+        versions = tuple(job.version_at(i) for i in range(first, stop))
         return Span(job.work(extranonce, time, versions), job.nonces)
 
     def take_back(self, span: Span) -> None:
