@@ -1,0 +1,92 @@
+"""The verdicts of one run, for `for` and for `async for`."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+from miner.work import Verdict
+
+
+class Run:
+    """The verdicts of one run, in the order in which they came: for `for` and for `async for`.
+
+    Ends when it or its engine is closed; raises what the source died of, or DeviceFault when no
+    device is left.
+    """
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._verdicts: deque[Verdict] = deque(maxlen=10_000)  # should nobody read them
+        self._arrived = threading.Condition()
+        self._ended = False
+        self._error: Exception | None = None
+        self._wake_loop: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """End the run: the source is closed, the devices idle."""
+        self._stop()
+        self.end()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Verdict:
+        with self._arrived:
+            while not self._verdicts and not self._ended:
+                self._arrived.wait(0.5)  # bounded: on Windows Ctrl-C is noticed between waits only
+        try:
+            return self._take()
+        except IndexError:
+            raise StopIteration from None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Verdict:
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        with self._arrived:
+            self._wake_loop = lambda: _wake(loop, arrived)
+            if self._verdicts or self._ended:
+                arrived.set()
+        await arrived.wait()
+        try:
+            return self._take()
+        except IndexError:
+            raise StopAsyncIteration from None
+
+    def _take(self) -> Verdict:
+        """The oldest verdict, else the error that ended the run, else IndexError."""
+        with self._arrived:
+            if self._verdicts:
+                return self._verdicts.popleft()
+            error, self._error = self._error, None
+        if error is not None:
+            raise error
+        raise IndexError
+
+    def put(self, verdict: Verdict) -> None:
+        """For the engine: one more verdict."""
+        with self._arrived:
+            self._verdicts.append(verdict)
+            self._notify()
+
+    def end(self, error: Exception | None = None) -> None:
+        """For the engine: no more verdicts, perhaps because of an error. Only the first end counts."""
+        with self._arrived:
+            if not self._ended:
+                self._ended, self._error = True, error
+            self._notify()
+
+    def _notify(self) -> None:
+        self._arrived.notify_all()
+        wake, self._wake_loop = self._wake_loop, None
+        if wake is not None:
+            wake()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        loop.call_soon_threadsafe(event.set)
