@@ -3,10 +3,11 @@
 import time
 
 from miner.backends import Backend, open_backend
+from miner.errors import DeviceFault, RuleError
 from miner.header import BlockHeader
 from miner.pace import Pace
 from miner.target import bits_to_target, expected_hashes
-from miner.work import NONCES, Share, Span, Work
+from miner.work import NONCES, Hit, Share, Span, Work
 
 SLICE_SECONDS = 0.05
 """How long one scan lasts: what a timeout or Ctrl-C waits for."""
@@ -67,5 +68,12 @@ def _search(backend: Backend, span: Span, deadline: float) -> Share | None:
         hits = backend.scan(batch.work, batch.nonces)
         pace.learn(batch.hashes, time.monotonic() - started)
         if hits:
-            return Share(span.work, hits[0].nonce, hits[0].version)
+            return _verified(backend.name, span.work, hits[0])
     return None
+
+
+def _verified(device: str, work: Work, hit: Hit) -> Share:
+    try:
+        return Share(work, hit.nonce, hit.version)
+    except (RuleError, ValueError) as error:
+        raise DeviceFault(f"{device} returned a false hit, nonce {hit.nonce}: {error}") from error
