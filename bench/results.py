@@ -115,6 +115,8 @@ class Row:
 
     backend: str
     """The name that `open_backend` takes."""
+    gpu: bool
+    """Whether it is a card of its own, whose speed the CPU's does not tell."""
     threads: int
     versions: int
     """Sibling headers per scan (BIP 320)."""

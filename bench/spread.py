@@ -84,7 +84,7 @@ def shift(before: Sequence[float], after: Sequence[float]) -> Interval:
 
     The median of all pairwise differences; the interval inverts the Mann-Whitney test (normal
     approximation, as in Hollander and Wolfe, Nonparametric Statistical Methods, section 4.3). Samples
-    too small for that give the whole range. ValueError if either is empty.
+    too small for that give the whole range, with its true coverage. ValueError if either is empty.
     """
     if not before or not after:
         raise ValueError(f"{len(before)} and {len(after)} values cannot be compared: both need at least one")
@@ -92,7 +92,9 @@ def shift(before: Sequence[float], after: Sequence[float]) -> Interval:
     pairs, total = len(differences), len(before) + len(after)
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     rank = max(1, math.floor(pairs / 2 - z * math.sqrt(pairs * (total + 1) / 12)))
-    return Interval(median(differences), differences[rank - 1], differences[-rank])
+    # Two equal distributions lie wholly apart with this probability: no interval can do better.
+    apart = 2 / math.comb(total, len(before))
+    return Interval(median(differences), differences[rank - 1], differences[-rank], min(CONFIDENCE, 1 - apart))
 
 
 def poisson_score(count: int, expected: float) -> float:

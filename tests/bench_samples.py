@@ -27,7 +27,8 @@ def row(backend="numba", rate=None, *, rounds=12, noise=0.01, seed=1, machine=1.
         seconds = 0.3 / (1 + source.gauss(0, noise))
         made.append(Round(int(rate * machine * 0.3), seconds, 1e6 * machine * (1 + source.gauss(0, noise))))
     made_row = Row(
-        backend=backend, threads=1, versions=1, batch=int(rate * 0.05), form="test", kernel="00" * 8,
+        backend=backend, gpu=backend.startswith("cuda"), threads=1, versions=1,
+        batch=int(rate * 0.05), form="test", kernel="00" * 8,
         open_seconds=0.5, first_seconds=0.1, warmup=5, rounds=tuple(made), proof=PROVEN, health="clean",
         health_reason="", limit=Limit(1.2 * rate, "a model"), limit_reason="",
         energy_reason="no counter",

@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from bench_samples import ABSENT, BROKEN, PROVEN, results, row
 
 from bench.results import dumps, loads
+from tests.bench_samples import ABSENT, BROKEN, PROVEN, results, row
 
 
 def test_a_run_comes_back_as_it_was_written():

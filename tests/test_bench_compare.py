@@ -1,0 +1,97 @@
+"""Two runs compare as what they are, on machines that are never twice equally fast."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from bench.compare import Change, compare, judge
+from bench.results import Round
+from tests.bench_samples import MACHINE, results, row
+
+TRIES = 200
+
+
+def noisy_row(source, slower=1.0, rounds=12):
+    """A shared virtual machine: 10 % between runs, a drift within, 1 % that no yardstick sees, and spikes."""
+    machine, drift = source.gauss(1, 0.1), source.gauss(0, 0.05)
+    unseen = source.gauss(1, 0.01)
+    made = []
+    for i in range(rounds):
+        speed = machine * (1 + drift * i / rounds) * source.gauss(1, 0.01)
+        spike = 0.7 if source.random() < 0.1 else 1.0
+        rate = 60e6 * speed * unseen * spike * source.gauss(1, 0.015) / slower
+        made.append(Round(int(rate * 0.3), 0.3, 1e6 * speed * source.gauss(1, 0.015)))
+    return replace(row("numba"), rounds=tuple(made))
+
+
+def tries(slower):
+    source = random.Random(5)
+    return [judge(noisy_row(source), noisy_row(source, slower)).change for _ in range(TRIES)]
+
+
+def test_two_runs_of_the_same_code_raise_no_alarm_in_9_of_10_tries():
+    changes = tries(slower=1.0)
+    assert sum(change in (Change.SAME, Change.UNSURE) for change in changes) >= 0.9 * TRIES
+    assert Change.SAME in changes
+
+
+def test_a_device_slowed_by_a_tenth_is_slower_in_9_of_10_tries():
+    assert tries(slower=1.1).count(Change.SLOWER) >= 0.9 * TRIES
+
+
+def test_a_device_sped_up_by_a_tenth_is_faster_in_9_of_10_tries():
+    assert tries(slower=1 / 1.1).count(Change.FASTER) >= 0.9 * TRIES
+
+
+def test_without_noise_equal_runs_are_the_same():
+    assert judge(row(noise=0.0), row(noise=0.0)).change is Change.SAME
+
+
+def test_too_few_and_too_wild_rounds_leave_it_open():
+    assert judge(row(noise=0.2, rounds=3), row(noise=0.2, rounds=3, seed=2)).change is Change.UNSURE
+
+
+def test_a_machine_that_is_slower_as_a_whole_is_not_blamed_on_the_device():
+    before, after = row(noise=0.002), row(noise=0.002, machine=0.8)
+    assert judge(before, after).change is Change.SAME
+    compared = compare(results(before), results(after))
+    assert any("the machine itself changed by -20.0%" in note for note in compared.notes)
+
+
+def test_a_card_is_not_divided_by_what_the_cpu_did():
+    before, after = row("cuda:0", 1e9, noise=0.002), row("cuda:0", 1e9, noise=0.002)
+    slower_cpu = tuple(replace(round, yardstick=round.yardstick * 0.7) for round in after.rounds)
+    assert judge(before, replace(after, rounds=slower_cpu)).change is Change.SAME
+
+
+def test_faster_undoes_slower():
+    one, other = row(rate=60e6, noise=0.002), row(rate=70e6, noise=0.002)
+    there, back = judge(one, other), judge(other, one)
+    assert (there.change, back.change) == (Change.FASTER, Change.SLOWER)
+    assert (1 + there.effect.value) * (1 + back.effect.value) == pytest.approx(1)
+
+
+def test_different_machines_are_refused_unless_forced():
+    other = results(machine=replace(MACHINE, cores=64))
+    with pytest.raises(ValueError, match=r"different machines \(2 x AMD EPYC; 64 x AMD EPYC\): --force"):
+        compare(results(), other)
+    assert compare(results(), other, force=True).rows
+
+
+def test_another_commit_or_package_is_the_same_machine():
+    assert compare(results(), results(machine=replace(MACHINE, commit="ff", dirty=True))).slower == ()
+
+
+def test_runs_without_a_common_device_cannot_be_compared():
+    with pytest.raises(ValueError, match="no device in common"):
+        compare(results(row("python")), results(row("numba")))
+
+
+def test_what_differs_between_the_runs_is_told():
+    before = results(row("python"), row("numba", form="vector, 16 lanes"))
+    after = results(row("numba", form="SHA extensions"), row("opencl:0"))
+    notes = compare(before, after).notes
+    assert "measured before only: python" in notes
+    assert "measured after only: opencl:0" in notes
+    assert "numba: form was vector, 16 lanes, is SHA extensions" in notes
