@@ -141,6 +141,7 @@ class Engine:
         self._source: WorkSource | None = None
         self._shares: queue.SimpleQueue[tuple[Share, str]] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
         self._started: float | None = None
         self._closing = threading.Event()
 
@@ -156,7 +157,8 @@ class Engine:
                 device = self._to_open.pop(0)
                 self.add(open_backend(device) if isinstance(device, str) else device)
             for target in (self._housekeep, *[self._submit_shares] * SUBMITTERS):
-                threading.Thread(target=target, name="miner engine", daemon=True).start()
+                self._threads.append(threading.Thread(target=target, name="miner engine", daemon=True))
+                self._threads[-1].start()
         return self
 
     def close(self) -> None:
@@ -164,12 +166,13 @@ class Engine:
         self._closing.set()
         if self._run is not None:
             self._run.close()
-        lanes = self._take_lanes()
+        lanes = self._all_lanes()
         for lane in lanes:
             lane.leave()
         deadline = time.monotonic() + STOP_SECONDS
-        for lane in lanes:
-            lane.join(max(0.0, deadline - time.monotonic()))
+        # A share that is being submitted is not lost: the chain behind it may be closed only after us.
+        for thread in (*lanes, *self._threads):
+            thread.join(max(0.0, deadline - time.monotonic()))
         for device in self._to_open:
             if not isinstance(device, str):
                 device.close()
@@ -229,7 +232,7 @@ class Engine:
         lane.leave()
         return lane.join(timeout)
 
-    def _take_lanes(self) -> list[Lane]:
+    def _all_lanes(self) -> list[Lane]:
         with self._lock:
             return list(self._lanes.values())
 
@@ -240,7 +243,7 @@ class Engine:
             self._end_if_no_device_is_left(self._run)
 
     def _end_if_no_device_is_left(self, run: Run) -> None:
-        faults = [lane.fault for lane in self._take_lanes()]
+        faults = [lane.fault for lane in self._all_lanes()]
         if faults and None not in faults:
             run.end(DeviceFault(f"no device is left: {'; '.join(map(str, faults))}"))
 
@@ -283,7 +286,7 @@ class Engine:
     def _submit_shares(self) -> None:
         while not self._closing.is_set():
             try:
-                share, device = self._shares.get(timeout=_BEAT)
+                share, device = self._shares.get(timeout=0.1)
             except queue.Empty:
                 continue
             with self._lock:
@@ -309,7 +312,7 @@ class Engine:
 
     def _housekeep(self) -> None:
         while not self._closing.wait(_BEAT):
-            for lane in self._take_lanes():
+            for lane in self._all_lanes():
                 lane.watch(self._hang_beats)
             while not self._events.empty():
                 self._tell(self._events.get())

@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
 from miner.work import Verdict
@@ -30,42 +31,50 @@ class Run:
         self._stop()
         self.end()
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Verdict:
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can come: every verdict was taken and the run is over."""
         with self._arrived:
-            while not self._verdicts and not self._ended:
-                self._arrived.wait(0.5)  # bounded: on Windows Ctrl-C is noticed between waits only
-        try:
-            return self._take()
-        except IndexError:
-            raise StopIteration from None
+            return self._ended and not self._verdicts
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Verdict:
-        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+    def get(self, timeout: float) -> Verdict | None:
+        """The next verdict, or None if `timeout` seconds bring none or the run has ended (see `ended`)."""
         with self._arrived:
-            self._wake_loop = lambda: _wake(loop, arrived)
-            if self._verdicts or self._ended:
-                arrived.set()
-        await arrived.wait()
-        try:
-            return self._take()
-        except IndexError:
-            raise StopAsyncIteration from None
-
-    def _take(self) -> Verdict:
-        """The oldest verdict, else the error that ended the run, else IndexError."""
-        with self._arrived:
+            if not self._verdicts and not self._ended:
+                self._arrived.wait(timeout)
             if self._verdicts:
                 return self._verdicts.popleft()
             error, self._error = self._error, None
         if error is not None:
             raise error
-        raise IndexError
+        return None
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Verdict:
+        while not self.ended:
+            verdict = self.get(0.5)  # bounded: on Windows Ctrl-C is noticed between waits only
+            if verdict is not None:
+                return verdict
+        self.get(0)  # raises what the run died of, once
+        raise StopIteration
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Verdict:
+        loop = asyncio.get_running_loop()
+        while not self.ended:
+            arrived = asyncio.Event()
+            with self._arrived:
+                self._wake_loop = partial(_wake, loop, arrived)
+            verdict = self.get(0)
+            if verdict is not None:
+                return verdict
+            await arrived.wait()
+        self.get(0)
+        raise StopAsyncIteration
 
     def put(self, verdict: Verdict) -> None:
         """For the engine: one more verdict."""

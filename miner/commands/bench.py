@@ -1,0 +1,23 @@
+"""miner bench: the same as `python -m bench`, which is a package of its own above this one."""
+
+import argparse
+import subprocess
+import sys
+
+
+def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register the command; its options are the benchmark's own."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure hash rates, with proof",
+        description="The same as `python -m bench`.",
+        add_help=False,
+        prefix_chars="\0",  # every option belongs to the benchmark
+    )
+    parser.add_argument("rest", nargs="*")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The benchmark's own exit status. A process of its own: layers point one way, bench -> miner."""
+    return subprocess.call([sys.executable, "-m", "bench", *arguments.rest])

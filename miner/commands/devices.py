@@ -1,0 +1,64 @@
+"""miner devices: what this machine can mine with, and why not with the rest."""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+
+from miner.backends import DeviceInfo, devices, open_backend
+from miner.errors import DeviceError
+
+
+def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "devices",
+        help="list the devices, usable or not",
+        description="List every device kind, and in words why one cannot be used.",
+    )
+    parser.add_argument(
+        "--test", action="store_true", help="open each usable device, which runs its self-test"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON array")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """3 if a device fails its self-test, else 0."""
+    rows, failed = [], False
+    for info in devices():
+        row = dataclasses.asdict(info)
+        if arguments.test and info.available:
+            if not arguments.json and sys.stderr.isatty():
+                print(f"testing {info.name} ...", end="\r", file=sys.stderr, flush=True)
+            verdict = _test(info)
+            row["test"] = verdict
+            failed |= not verdict.startswith("passed")
+        rows.append(row)
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        _print_table(rows)
+    return 3 if failed else 0
+
+
+def _test(info: DeviceInfo) -> str:
+    began = time.monotonic()
+    try:
+        backend = open_backend(info.name)
+    except DeviceError as error:
+        return f"FAILED: {error}"
+    seconds = time.monotonic() - began
+    backend.close()
+    return f"passed its self-test, opened in {seconds:.1f} s"
+
+
+def _print_table(rows: list[dict[str, object]]) -> None:
+    width = max(len(str(row["name"])) for row in rows)
+    for row in rows:
+        mark = "usable     " if row["available"] else "unavailable"
+        words = row["description"] if row["available"] else row["reason"]
+        print(f"{row['name']!s:<{width}}  {mark}  {words}")
+        if "test" in row:
+            print(f"{'':<{width}}               {row['test']}")

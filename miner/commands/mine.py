@@ -1,0 +1,165 @@
+"""miner mine: the local chain, a Bitcoin node or a pool, with a view of what happens."""
+
+import argparse
+import os
+import queue
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from miner.address import address_to_script
+from miner.backends import Backend, open_backend
+from miner.commands.chain import add_chain_arguments, chain_path, open_chain
+from miner.params import NETWORKS, Params, network
+
+if TYPE_CHECKING:
+    from miner.engine import Engine, Event, WorkSource
+    from miner.view import View
+
+TICK_SECONDS = 0.2
+"""Between two pictures of the live view."""
+
+ANYONE_CAN_SPEND = b"\x51"
+"""OP_TRUE: what the local chain pays to if nobody says otherwise. Its coins are play money."""
+
+
+class Place(NamedTuple):
+    """Where to mine, and where what was mined is kept."""
+
+    source: "WorkSource"
+    kept: str
+
+
+def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register the command."""
+    parser = subparsers.add_parser(
+        "mine",
+        help="mine on the local chain, a node or a pool",
+        description="Mine until --blocks are accepted, or Ctrl-C.",
+    )
+    parser.add_argument(
+        "source", nargs="?", metavar="SOURCE",
+        help="nothing: the local chain; http(s)://[user:pass@]host:port: a Bitcoin node; "
+        "stratum+tcp:// or stratum+ssl://[user[:pass]@]host:port: a pool",
+    )  # fmt: skip
+    parser.add_argument(
+        "--backend", default="auto", metavar="B[,B...]", help="devices (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: one per core)")
+    parser.add_argument(
+        "--blocks", type=_positive, metavar="N", help="stop after N accepted blocks (or shares)"
+    )
+    add_chain_arguments(parser)
+    pay = parser.add_mutually_exclusive_group()
+    pay.add_argument("--address", metavar="A", help="pay the reward to this address")
+    pay.add_argument("--script", metavar="HEX", help="pay the reward to this output script")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per event")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 when --blocks were accepted."""
+    from miner.engine import Engine
+
+    view = _make_view(arguments.json)
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    with _open_place(arguments) as place:
+        devices = _open_devices(arguments, view)
+        with Engine(devices, on_event=events.put) as engine:
+            view.begin(place.source.name, [device.name for device in devices])
+            try:
+                return _mine(engine, place, arguments.blocks, view, events)
+            finally:
+                engine.close()
+                view.end(engine.stats(), place.kept)
+
+
+def _mine(
+    engine: "Engine", place: Place, blocks: int | None, view: "View", events: "queue.SimpleQueue[Event]"
+) -> int:
+    run = engine.run(place.source)
+    accepted = 0
+    status = getattr(
+        place.source, "status", lambda: ""
+    )  # a node or pool tells how it is; a chain has no moods
+    while not run.ended and (blocks is None or accepted < blocks):
+        verdict = run.get(TICK_SECONDS)
+        while not events.empty():
+            view.event(events.get())
+        if verdict is not None:
+            view.verdict(verdict)
+            accepted += verdict.accepted
+        view.tick(engine.stats(), str(status()))
+    run.get(0)  # raises what the run died of
+    return 0
+
+
+def _make_view(as_json: bool) -> "View":
+    from miner.view import Json, Plain
+
+    if as_json:
+        return Json()
+    if not sys.stdout.isatty():
+        return Plain()
+    from rich.console import Console
+
+    from miner.live import LiveView
+
+    return LiveView(Console())
+
+
+def _open_devices(arguments: argparse.Namespace, view: "View") -> list[Backend]:
+    names = [name.strip() for name in arguments.backend.split(",")]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--backend {arguments.backend} names a device twice")
+    devices: list[Backend] = []
+    try:
+        for name in names:
+            view.opening(name)
+            devices.append(open_backend(name, threads=arguments.threads))
+    except BaseException:
+        for device in devices:
+            device.close()
+        raise
+    return devices
+
+
+@contextmanager
+def _open_place(arguments: argparse.Namespace) -> Iterator[Place]:
+    if arguments.source is None:
+        with _local_place(arguments) as place:
+            yield place
+        return
+    raise ValueError(f"{arguments.source!r} is no source this version knows")
+
+
+@contextmanager
+def _local_place(arguments: argparse.Namespace) -> Iterator[Place]:
+    from miner.sources.local import LocalSource
+
+    params = network(arguments.network or "local")
+    script = _reward_script(arguments, params) or ANYONE_CAN_SPEND
+    path = chain_path(arguments)
+    with open_chain(path, params) as chain:
+        yield Place(LocalSource(chain, script=script), f"the chain is kept in {path}")
+
+
+def _reward_script(arguments: argparse.Namespace, params: Params) -> bytes | None:
+    if arguments.address is not None:
+        return address_to_script(arguments.address, params)
+    if arguments.script is None:
+        return None
+    try:
+        return bytes.fromhex(arguments.script)
+    except ValueError:
+        raise ValueError(f"--script {arguments.script[:80]!r} is not hex") from None
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+__all__ = ["NETWORKS", "add", "os", "run"]

@@ -1,0 +1,121 @@
+"""The view for a terminal: devices, chain and last blocks, redrawn in place (rich)."""
+
+from collections import deque
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from miner.engine import DeviceRetired, Event
+from miner.lane import LaneState
+from miner.stats import Stats
+from miner.target import bits_to_target, difficulty
+from miner.view import format_difficulty, format_duration, format_rate, summary
+from miner.work import Outcome, Verdict
+
+LAST_BLOCKS = 8
+"""Rows of the table of blocks or shares."""
+
+_COLOURS = {
+    Outcome.ACCEPTED: "green",
+    Outcome.REJECTED: "red",
+    Outcome.STALE: "yellow",
+    Outcome.UNKNOWN: "magenta",
+}
+
+
+class LiveView:
+    """A `View` that redraws itself several times a second."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._title = ""
+        self._last: deque[tuple[Verdict, float]] = deque(maxlen=LAST_BLOCKS)
+        self._seconds = 0.0
+
+    def opening(self, device: str) -> None:
+        """One line: opening may compile for seconds."""
+        self._console.print(f"opening {device} (the first time compiles for a moment) ...", style="dim")
+
+    def begin(self, source: str, devices: list[str]) -> None:
+        """Start to draw."""
+        self._title = f"mining on {source} with {', '.join(devices)}"
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def event(self, event: Event) -> None:
+        """Bad news stays on the screen, above the view."""
+        if isinstance(event, DeviceRetired):
+            self._console.print(f"device out of service: {event.fault}", style="bold red", markup=False)
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Into the table."""
+        self._last.appendleft((verdict, self._seconds))
+
+    def tick(self, stats: Stats, status: str) -> None:
+        """Redraw."""
+        self._seconds = stats.seconds
+        if self._live is not None:
+            self._live.update(self._draw(stats, status), refresh=True)
+
+    def end(self, stats: Stats, kept: str) -> None:
+        """Leave the last picture on the screen, and the summary below it."""
+        if self._live is not None:
+            self._live.stop()
+            self._console.print(self._draw(stats, ""))
+        self._console.print(summary(stats), markup=False, highlight=False)
+        if kept:
+            self._console.print(kept, markup=False, highlight=False)
+
+    def _draw(self, stats: Stats, status: str) -> Group:
+        parts: list[Text | Table] = [Text(self._title, style="bold"), _job_line(stats)]
+        if status:
+            parts.append(Text(status))
+        parts.append(_device_table(stats))
+        if self._last:
+            parts.append(self._verdict_table())
+        return Group(*parts)
+
+    def _verdict_table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for heading, right in (("height", True), ("hash", False), ("", False), ("at", True), ("by", False)):
+            table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+        for verdict, seconds in self._last:
+            job = verdict.share.work.job
+            height = str(job.height) if job is not None and job.height is not None else "-"
+            outcome = Text(f"{verdict.outcome} {verdict.reason}".strip(), style=_COLOURS[verdict.outcome])
+            table.add_row(
+                height, verdict.share.hash_hex[:24], outcome, format_duration(seconds), verdict.device
+            )
+        return table
+
+
+def _job_line(stats: Stats) -> Text:
+    if stats.job is None:
+        return Text("waiting for work", style="yellow")
+    words = [f"height {stats.job.height}"] if stats.job.height is not None else []
+    words.append(f"difficulty {format_difficulty(difficulty(bits_to_target(stats.job.bits)))}")
+    if stats.expected_seconds is not None:
+        words.append(f"a block every {format_duration(stats.expected_seconds)} on average")
+    counts = [f"{n} {outcome}" for outcome, n in stats.verdicts.items() if n]
+    return Text("   ".join(words + counts))
+
+
+def _device_table(stats: Stats) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("device", no_wrap=True)
+    table.add_column("state")
+    for heading in ("10 s", "60 s", "15 min", "hashes", "hits", "errors"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for device in stats.devices:
+        style = "red" if device.state is LaneState.RETIRED else ""
+        table.add_row(
+            device.name, device.state, *map(format_rate, device.rates),
+            f"{device.hashes:,}", f"{device.hits:,}", f"{device.hardware_errors:,}", style=style,
+        )  # fmt: skip
+    if len(stats.devices) > 1:
+        table.add_row("total", "", *map(format_rate, stats.rates), f"{stats.hashes:,}", f"{stats.hits:,}",
+                      f"{stats.hardware_errors:,}", style="bold")  # fmt: skip
+    return table

@@ -1,0 +1,48 @@
+"""Pure modules do no I/O, start no thread, read no clock and roll no dice."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PURE = (
+    "miner/errors.py miner/header.py miner/target.py miner/params.py miner/transaction.py miner/block.py "
+    "miner/address.py miner/work.py miner/header_rules.py miner/rules.py miner/template.py miner/stratum.py "
+    "miner/pace.py "
+    "kernels/sha256.py kernels/trace.py kernels/search.py"
+).split()
+
+HARMLESS = set(
+    "ast collections contextlib dataclasses enum functools hashlib itertools json math operator re "
+    "struct typing".split()
+) | {"collections.abc"}
+
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+def imports(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("path", PURE)
+def test_a_pure_module_imports_only_pure_ones(path: str) -> None:
+    pure_modules = {name.removesuffix(".py").replace("/", ".") for name in PURE} | {"kernels", "miner"}
+    foreign = imports(ast.parse((ROOT / path).read_text())) - HARMLESS - pure_modules
+    assert not foreign, f"{path} is pure and imports {sorted(foreign)}"
+
+
+@pytest.mark.parametrize("path", PURE)
+def test_a_pure_module_calls_nothing_that_reads_or_writes(path: str) -> None:
+    tree = ast.parse((ROOT / path).read_text())
+    called = {
+        node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not called & IMPURE_CALLS
