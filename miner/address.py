@@ -37,8 +37,8 @@ def address_to_script(text: str, params: Params) -> bytes:
     ValueError with one sentence for anything else, an address of another network included.
     """
     shown = repr(text[:MAX_LENGTH])
-    if not 1 <= len(text) <= MAX_LENGTH:
-        raise ValueError(f"address {shown} has {len(text)} characters, not 1 ... {MAX_LENGTH}")
+    if not (text.isascii() and 1 <= len(text) <= MAX_LENGTH):
+        raise ValueError(f"address {shown} is not 1 ... {MAX_LENGTH} ASCII characters")
     # A known prefix decides: "not base58" is no help to someone who mistyped a bech32 address.
     hrp = text.lower().rpartition("1")[0]
     if hrp in {network.bech32_hrp for network in NETWORKS.values()} | {params.bech32_hrp}:
