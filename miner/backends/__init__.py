@@ -1,23 +1,143 @@
-"""Devices: the protocol they obey, how one is found by name, and the test that each must pass first."""
+"""Devices: how one is found by name, and that none is handed out unproved.
 
-from typing import Protocol
+A kind of device is a module of this package with two functions,
+`open(selector, threads) -> Backend` and `devices() -> list[DeviceInfo]`. It is
+imported when somebody asks for it, and imports its own library no sooner.
+Another package adds a kind by an entry point in the group `miner.backends`:
+its name, and a callable like `open`.
+"""
 
-from miner.work import Hit, Work
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol, cast
+
+from miner.backends.protocol import Backend, DeviceInfo, check_threads
+from miner.backends.selftest import self_test, spot_check
+from miner.errors import DeviceError, DeviceUnavailable
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["Backend", "DeviceInfo", "devices", "open_backend", "self_test", "spot_check"]
+
+class _Kind(Protocol):
+    """What a module of this package must have."""
+
+    open: "Open"
+    devices: Callable[[], list[DeviceInfo]]
 
 
-class Backend(Protocol):
-    """One device. The engine calls it from one thread at a time."""
+Open = Callable[[str | None, int | None], Backend]
 
-    @property
-    def name(self) -> str:
-        """"numba", "cuda:0", ...: the CLI word and the benchmark row."""
+KINDS = ("cuda", "opencl", "numba", "multiprocess", "numpy", "python")
+"""Our own, in the order in which `auto` tries them: fastest first (docs/decisions/0042)."""
 
-    @property
-    def siblings(self) -> int:
-        """How many versions per Work it is fastest with; 1 if it gains nothing from more."""
+EXTRAS = {"cupy": "cuda", "pyopencl": "opencl", "numba": "numba", "numpy": "numpy"}
+"""A library that a kind may lack -> the extra of ours that installs it."""
 
-    def scan(self, work: Work, nonces: range) -> list[Hit]:
-        """Every (nonce, version) whose header hash meets work.target, sorted."""
+GROUP = "miner.backends"
+"""Entry points in it are kinds from other packages."""
 
-    def close(self) -> None:
-        """Free the device; scanning afterwards is an error. Closing twice is not."""
+MAX_THREADS = 1024
+"""More than any one machine's cores; a kind may set a lower bound."""
+
+
+def open_backend(spec: str, *, threads: int | None = None) -> Backend:
+    """The device that `spec` names, its self-test passed.
+
+    `spec` is a kind ("numba"), a kind and a device of it ("cuda:1"), or "auto": the fastest kind
+    that works here. `threads` None leaves the number to the device. ValueError for a name nobody
+    knows or threads out of range; DeviceUnavailable says what is missing and what to do;
+    SelfTestFailed if the device gives a wrong answer.
+    """
+    check_threads(threads, MAX_THREADS)
+    return _open_fastest(threads) if spec == "auto" else _open_proved(spec, threads)
+
+
+def devices() -> list[DeviceInfo]:
+    """Every device of every kind, those that cannot be used too, with the reason."""
+    ours = [info for kind in KINDS for info in _devices_of(kind)]
+    return ours + [_foreign_info(point) for point in _entry_points()]
+
+
+def _open_fastest(threads: int | None) -> Backend:
+    passed_over = []
+    for spec in _preferred():
+        try:
+            return _open_proved(spec, threads)
+        except DeviceError as error:
+            passed_over.append(f"{spec}: {error}")
+    raise DeviceUnavailable(f"no backend works here. {'; '.join(passed_over)}")
+
+
+def _preferred() -> Iterator[str]:
+    for kind in KINDS:
+        if kind == "opencl":
+            # PoCL runs OpenCL on the CPU, slower than numba does: only a real GPU comes first.
+            yield from (info.name for info in _devices_of(kind) if info.available and info.gpu)
+        else:
+            yield kind
+
+
+def _open_proved(spec: str, threads: int | None) -> Backend:
+    kind, colon, selector = spec.partition(":")
+    backend = _opener(kind)(selector if colon else None, threads)
+    try:
+        self_test(backend)
+    except BaseException:  # Ctrl-C too: nobody else can close it
+        backend.close()
+        raise
+    return backend
+
+
+def _opener(kind: str) -> Open:
+    if kind in KINDS:
+        return _module(kind).open
+    for point in _entry_points():
+        if point.name == kind:
+            return _load(point)
+    known = ", ".join((*KINDS, "auto", *(point.name for point in _entry_points())))
+    raise ValueError(f"no backend is called {kind!r}; there are {known}")
+
+
+def _module(kind: str) -> "_Kind":
+    try:
+        return cast(_Kind, importlib.import_module(f"{__name__}.{kind}"))
+    except ImportError as error:
+        raise DeviceUnavailable(_missing(error)) from error
+
+
+def _missing(error: ImportError) -> str:
+    library = (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and library in EXTRAS:
+        return f"{library} is not installed: pip install 'nonceforge[{EXTRAS[library]}]'"
+    return f"it cannot be loaded: {error}"
+
+
+def _devices_of(kind: str) -> list[DeviceInfo]:
+    try:
+        return _module(kind).devices()
+    except Exception as error:  # noqa: BLE001 - one broken driver must not hide the other devices
+        return [DeviceInfo(kind, False, kind, str(error) or repr(error))]
+
+
+def _entry_points() -> Iterable["EntryPoint"]:
+    from importlib.metadata import entry_points  # 15 ms, and most starts know the name without it
+
+    return sorted(entry_points(group=GROUP), key=lambda point: point.name)
+
+
+def _load(point: "EntryPoint") -> Open:
+    try:
+        return cast(Open, point.load())
+    except Exception as error:  # anybody's code
+        raise DeviceUnavailable(f"the entry point {point.value} cannot be loaded: {error!r}") from error
+
+
+def _foreign_info(point: "EntryPoint") -> DeviceInfo:
+    description = f"entry point {point.value}"
+    try:
+        _load(point)
+    except DeviceUnavailable as error:
+        return DeviceInfo(point.name, False, description, str(error))
+    return DeviceInfo(point.name, True, description)
