@@ -40,6 +40,9 @@ BLOCK_VERSION = 0x2000_0000
 MAX_TIME = (1 << 32) - 1
 """Headers end here, in the year 2106."""
 
+CLOCK_MARGIN = 600
+"""Seconds by which other nodes' clocks may be behind ours, and our blocks still not be too new for them."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -94,7 +97,7 @@ class NextBlock:
     """The header time to use: the clock's, as far as the rules allow."""
     min_time: int
     max_time: int
-    """The last time for which `bits` holds and which is not too far ahead of the clock.
+    """The last time for which `bits` hold and which is not too far ahead of the clock.
 
     Below `min_time` if the chain is so far ahead of the clock that no block is possible yet.
     """
@@ -207,7 +210,7 @@ class Chain:
             now, tip, height = self._now(), self.tip, self.height + 1
             min_time = self._min_time()
             time = max(min_time, min(now, MAX_TIME))
-            bits, max_time = self.next_bits(time), min(now + MAX_FUTURE, MAX_TIME)
+            bits, max_time = self.next_bits(time), min(now + MAX_FUTURE - CLOCK_MARGIN, MAX_TIME)
             if self.next_bits(max_time) != bits:
                 # Only a late block's bits depend on its time: from two spacings after its parent on.
                 max_time = tip.time + 2 * self.params.spacing
