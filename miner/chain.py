@@ -141,7 +141,7 @@ class Chain:
         first = _Entry(params.genesis, genesis, genesis.hash, 0, work, None)
         self._entries = {first.hash: first}
         self._best = [first]  # by height
-        self._listeners: dict[object, Callable[[Acceptance], None]] = {}
+        self._listeners: dict[object, Callable[[Acceptance], object]] = {}
         self._news: deque[Acceptance] = deque()
         self._telling = threading.Lock()
         self._load(progress or (lambda count: None))
@@ -298,7 +298,7 @@ class Chain:
 
     # -- news --------------------------------------------------------------------------------------
 
-    def subscribe(self, callback: Callable[[Acceptance], None]) -> Callable[[], None]:
+    def subscribe(self, callback: Callable[[Acceptance], object]) -> Callable[[], None]:
         """Have `callback` told of every new tip, in order; returns what ends that.
 
         It is called from a thread that called `accept`, one call at a time, without any lock of the

@@ -61,6 +61,9 @@ class MemoryStore:
     def __len__(self) -> int:
         return len(self._blocks)
 
+    def __bool__(self) -> bool:
+        return True  # an empty store is a store
+
     def blocks(self) -> Iterator[bytes]:
         """Every block, in the order of `append`."""
         return iter(tuple(self._blocks))
@@ -152,6 +155,9 @@ class SqliteStore:
     def __len__(self) -> int:
         """Blocks in the store, as of opening for a reader."""
         return self._head.blocks
+
+    def __bool__(self) -> bool:
+        return True  # an empty store is a store
 
     def blocks(self) -> Iterator[bytes]:
         """Every block, in the order of `append`, from one moment's view of the file.
