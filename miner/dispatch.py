@@ -38,7 +38,7 @@ class Dispatcher:
     def update(self, job: Job | None, *, clean: bool) -> None:
         """Replace the job; None idles the devices. `clean`: work on the old one is worthless from now on."""
         with self._changed:
-            self._space = job and SearchSpace(job)
+            self._space = SearchSpace(job) if job is not None else None
             self._space_since = self._clock()
             self._in_question = None
             self._wanted.clear()
@@ -113,10 +113,16 @@ class Dispatcher:
             self._changed.notify_all()
 
     @property
+    def era(self) -> int:
+        """Rises with each clean update."""
+        with self._changed:
+            return self._era
+
+    @property
     def job(self) -> Job | None:
         """What is being searched."""
         with self._changed:
-            return self._space and self._space.job
+            return self._space.job if self._space is not None else None
 
     def stop_latency(self) -> StopLatency:
         """How long the devices took to leave an old tip."""

@@ -107,6 +107,14 @@ class DeviceRetired:
 Event = JobStarted | Idled | DeviceRetired
 
 
+class _Found(NamedTuple):
+    """A share on its way to the source."""
+
+    share: Share
+    era: int
+    device: str
+
+
 class Engine:
     """Mines on its devices for one source at a time."""
 
@@ -139,7 +147,7 @@ class Engine:
         self._best_share = 0.0
         self._run: Run | None = None
         self._source: WorkSource | None = None
-        self._shares: queue.SimpleQueue[tuple[Share, str]] = queue.SimpleQueue()
+        self._shares: queue.SimpleQueue[_Found] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._started: float | None = None
@@ -171,7 +179,8 @@ class Engine:
             lane.leave()
         deadline = time.monotonic() + STOP_SECONDS
         # A share that is being submitted is not lost: the chain behind it may be closed only after us.
-        for thread in (*lanes, *self._threads):
+        threads: list[Lane | threading.Thread] = [*lanes, *self._threads]
+        for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         for device in self._to_open:
             if not isinstance(device, str):
@@ -212,7 +221,7 @@ class Engine:
                 self._dispatcher,
                 slice_seconds=self._slice,
                 clock=self._clock,
-                on_share=lambda share, device: self._shares.put((share, device)),
+                on_share=lambda share, era: self._shares.put(_Found(share, era, backend.name)),
                 on_fault=self._device_failed,
             )
             self._lanes[lane.name] = lane
@@ -249,13 +258,19 @@ class Engine:
 
     # -- work --------------------------------------------------------------------------------------
 
-    def run(self, source: WorkSource) -> Run:
-        """Mine for `source` from now on; a run before this one ends. The engine closes the source."""
+    def run(self, source: WorkSource, limit: int | None = None) -> Run:
+        """Mine for `source` from now on; a run before this one ends. The engine closes the source.
+
+        The run ends with the `limit`-th accepted share, and no further share is submitted.
+        """
+        if limit is not None and limit < 1:
+            raise ValueError(f"a run of {limit} shares: at least 1")
         self.start()
         if self._run is not None:
             self._run.close()
-        run = Run(lambda: self._stop(source))
         with self._lock:
+            # The era tells this run's shares from those that an earlier one left behind.
+            run = Run(lambda: self._stop(source), first_era=self._dispatcher.era, limit=limit)
             self._run, self._source = run, source
         self._end_if_no_device_is_left(run)
         source.start(lambda delivery: self._deliver(run, delivery))
@@ -286,29 +301,31 @@ class Engine:
     def _submit_shares(self) -> None:
         while not self._closing.is_set():
             try:
-                share, device = self._shares.get(timeout=0.1)
+                found = self._shares.get(timeout=0.1)
             except queue.Empty:
                 continue
             with self._lock:
                 source, run = self._source, self._run
-            if source is None or run is None:
-                continue  # the run is over
-            try:
-                verdict = source.submit(share)
-            except SourceError as error:
-                verdict = Verdict(share, Outcome.UNKNOWN, str(error))
-            except Exception as error:  # noqa: BLE001 - the top of a thread; the consumer gets to see it
-                run.end(error)
-                continue
-            self._judged(run, replace(verdict, device=device))
+                wanted = source is not None and run is not None and run.admit(found.era)
+            if source is not None and run is not None and wanted:
+                self._submit(source, run, found)
+            else:
+                self._dispatcher.settle(found.share, ended=False)
 
-    def _judged(self, run: Run, verdict: Verdict) -> None:
+    def _submit(self, source: WorkSource, run: Run, found: _Found) -> None:
+        try:
+            verdict = source.submit(found.share)
+        except SourceError as error:
+            verdict = Verdict(found.share, Outcome.UNKNOWN, str(error))
+        except Exception as error:  # noqa: BLE001 - the top of a thread; the consumer gets to see it
+            run.end(error)
+            return
         # A job that has been judged is over; only one whose fate is unknown is mined on.
-        self._dispatcher.settle(verdict.share, ended=verdict.outcome is not Outcome.UNKNOWN)
+        self._dispatcher.settle(found.share, ended=verdict.outcome is not Outcome.UNKNOWN)
         with self._lock:
             self._verdicts[verdict.outcome] += 1
-            self._best_share = max(self._best_share, verdict.share.difficulty)
-        run.put(verdict)
+            self._best_share = max(self._best_share, found.share.difficulty)
+        run.put(replace(verdict, device=found.device))
 
     def _housekeep(self) -> None:
         while not self._closing.wait(_BEAT):

@@ -84,9 +84,7 @@ class BlockHeader:
         return cls.parse(raw)
 
     def __bytes__(self) -> bytes:
-        return _FIELDS.pack(
-            self.version, self.previous, self.merkle_root, self.time, self.bits, self.nonce
-        )
+        return _FIELDS.pack(self.version, self.previous, self.merkle_root, self.time, self.bits, self.nonce)
 
     def hex(self) -> str:
         """The 80 bytes as 160 hex digits."""

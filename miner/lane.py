@@ -48,10 +48,10 @@ class Lane:
         *,
         slice_seconds: float,
         clock: Callable[[], float],
-        on_share: Callable[[Share, str], None],
+        on_share: Callable[[Share, int], None],
         on_fault: Callable[["Lane"], None],
     ) -> None:
-        """Both callbacks come from the device's thread (`on_fault` also from `watch`) and must only queue."""
+        """`on_share` gets the era, too. Both callbacks come from the device's thread (`on_fault` also from `watch`) and must only queue."""
         self.backend, self.name = backend, backend.name
         self.meter = Meter(clock)
         self.hits = self.false_hits = 0
@@ -161,7 +161,7 @@ class Lane:
             seen.add(hit)
             self.hits += 1
             if self._dispatcher.wants(share, assignment.era):
-                self._on_share(share, self.name)
+                self._on_share(share, assignment.era)
 
     def _false_hit(self, hit: object) -> None:
         self.false_hits += 1

@@ -18,8 +18,11 @@ class Run:
     device is left.
     """
 
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self._stop = stop
+    def __init__(self, stop: Callable[[], None], *, first_era: int = 0, limit: int | None = None) -> None:
+        """`stop` is called by `close`. For the rest see `admit`."""
+        self._stop, self._first_era, self._limit = stop, first_era, limit
+        self._admitted = 0  # shares that were accepted, or still may be
+        self._accepted = 0
         self._verdicts: deque[Verdict] = deque(maxlen=10_000)  # should nobody read them
         self._arrived = threading.Condition()
         self._ended = False
@@ -76,11 +79,27 @@ class Run:
         self.get(0)
         raise StopAsyncIteration
 
-    def put(self, verdict: Verdict) -> None:
-        """For the engine: one more verdict."""
+    def admit(self, era: int) -> bool:
+        """For the engine: whether a share found in this era may be submitted.
+
+        Not if an earlier run left it behind, and not if the limit may be reached without it.
+        """
         with self._arrived:
+            if self._ended or era < self._first_era or self._admitted == self._limit:
+                return False
+            self._admitted += 1
+            return True
+
+    def put(self, verdict: Verdict) -> None:
+        """For the engine: the verdict on an admitted share. The last one of the limit ends the run."""
+        with self._arrived:
+            self._admitted -= not verdict.accepted
+            self._accepted += verdict.accepted
             self._verdicts.append(verdict)
             self._notify()
+            complete = self._accepted == self._limit
+        if complete:
+            self.close()
 
     def end(self, error: Exception | None = None) -> None:
         """For the engine: no more verdicts, perhaps because of an error. Only the first end counts."""

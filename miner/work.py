@@ -218,9 +218,9 @@ class Job:
         return self.version ^ sum(place for i, place in enumerate(places) if index >> i & 1)
 
     @property
-    def extranonces(self) -> range:
-        """Every extranonce there is."""
-        return range(1 << 8 * self.extranonce_size)
+    def extranonce_count(self) -> int:
+        """How many extranonces there are; up to 2**64, more than len() of a range can say."""
+        return 1 << 8 * self.extranonce_size
 
     def coinbase(self, extranonce: int) -> bytes:
         """The coinbase without witness. The extranonce stands big-endian, so that hex counts upwards."""
@@ -277,7 +277,7 @@ class SearchSpace:
         if self._returned:
             return self._returned.pop()
         job = self.job
-        if self._dealt == len(job.extranonces) * job.version_count:
+        if self._dealt == job.extranonce_count * job.version_count:
             self._dealt, self._floor = 0, self._latest + 1
         if self._floor > job.max_time:
             return None

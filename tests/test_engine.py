@@ -182,15 +182,30 @@ def test_a_crash_is_survived_and_its_nonces_are_scanned_again() -> None:
 
 
 def test_a_device_that_keeps_crashing_is_retired_and_its_nonces_go_to_another() -> None:
-    crasher, honest = Crasher(), Honest(pause=0.005)
-    only = job(nonces=range(3000), extranonce_size=0, max_time=1_700_000_000, target=1)
+    crasher, honest = Crasher(), Honest()
+    # Two nonce spaces, one for each: the crasher's is scanned to its end by the other.
+    only = job(nonces=range(60_000), version_mask=0x2000, extranonce_size=0, max_time=1_700_000_000, target=1)
     with Engine(crasher) as engine:
         run = engine.run(Scripted(clean(only)))
-        with pytest.raises(DeviceFault, match="MemoryError: out of memory on the card"):
-            next(run)
-        run = engine.run(Scripted(clean(only)))
         engine.add(honest)
-        wait_until(lambda: sum(len(nonces) for _, nonces in honest.scanned) == 3000)
+        wait_until(lambda: sum(len(nonces) for _, nonces in honest.scanned + crasher.scanned) == 120_000)
+        assert "MemoryError: out of memory on the card" in engine.stats().devices[0].fault
+        assert not run.ended
+
+
+def test_a_run_ends_with_a_fault_when_its_last_device_is_retired() -> None:
+    with (
+        Engine(Crasher()) as engine,
+        pytest.raises(DeviceFault, match="no device is left: crasher is out of"),
+    ):
+        next(engine.run(Scripted(clean(job(target=1)))))
+
+
+def test_a_run_of_nothing_but_retired_devices_says_so_at_once() -> None:
+    with Engine(Crasher()) as engine:
+        for _ in range(2):
+            with pytest.raises(DeviceFault, match="no device is left"):
+                next(engine.run(Scripted(clean(job(target=1)))))
 
 
 def test_a_hung_device_is_retired_and_its_nonces_go_to_another() -> None:
@@ -285,6 +300,17 @@ def test_a_second_run_ends_the_first_and_closes_its_source() -> None:
         assert next(run).share.work.job is second.first[0].job  # type: ignore[union-attr]
         list(old)
         assert first.closed == 1
+
+
+def test_a_run_with_a_limit_submits_that_many_accepted_shares_and_not_one_more() -> None:
+    fates = iter([Outcome.REJECTED, Outcome.ACCEPTED, Outcome.STALE] + [Outcome.ACCEPTED] * 100)
+    source = Scripted(clean(job()), judge=lambda _: next(fates))
+    with Engine([Honest("a"), Honest("b")]) as engine:
+        verdicts = list(engine.run(source, limit=5))
+        time.sleep(0.1)
+    assert sum(verdict.accepted for verdict in verdicts) == 5
+    assert len(source.submitted) == len(verdicts) == 7
+    assert source.closed == 1
 
 
 def test_devices_of_one_name_are_refused_while_both_would_work() -> None:

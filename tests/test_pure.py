@@ -43,6 +43,8 @@ def test_a_pure_module_imports_only_pure_ones(path: str) -> None:
 def test_a_pure_module_calls_nothing_that_reads_or_writes(path: str) -> None:
     tree = ast.parse((ROOT / path).read_text())
     called = {
-        node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not called & IMPURE_CALLS

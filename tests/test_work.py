@@ -75,7 +75,7 @@ def test_with_a_clock_that_stands_still_the_whole_space_is_dealt(whole: Job) -> 
     space = SearchSpace(whole)
     spans = list(iter(lambda: space.deal(whole.time, 3), None))
     seconds = whole.max_time - whole.time + 1
-    expected = len(whole.nonces) * whole.version_count * len(whole.extranonces) * seconds
+    expected = len(whole.nonces) * whole.version_count * whole.extranonce_count * seconds
     assert sum(span.hashes for span in spans) == expected
     assert (
         len({(s.work.header[4:76], v) for s in spans for v in s.work.versions}) * len(whole.nonces)

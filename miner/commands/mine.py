@@ -1,7 +1,6 @@
 """miner mine: the local chain, a Bitcoin node or a pool, with a view of what happens."""
 
 import argparse
-import os
 import queue
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from miner.address import address_to_script
 from miner.backends import Backend, open_backend
 from miner.commands.chain import add_chain_arguments, chain_path, open_chain
-from miner.params import NETWORKS, Params, network
+from miner.params import Params, network
 
 if TYPE_CHECKING:
     from miner.engine import Engine, Event, WorkSource
@@ -78,18 +77,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _mine(
     engine: "Engine", place: Place, blocks: int | None, view: "View", events: "queue.SimpleQueue[Event]"
 ) -> int:
-    run = engine.run(place.source)
-    accepted = 0
+    run = engine.run(place.source, blocks)
     status = getattr(
         place.source, "status", lambda: ""
     )  # a node or pool tells how it is; a chain has no moods
-    while not run.ended and (blocks is None or accepted < blocks):
+    while not run.ended:
         verdict = run.get(TICK_SECONDS)
         while not events.empty():
             view.event(events.get())
         if verdict is not None:
             view.verdict(verdict)
-            accepted += verdict.accepted
         view.tick(engine.stats(), str(status()))
     run.get(0)  # raises what the run died of
     return 0
@@ -160,6 +157,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
-
-
-__all__ = ["NETWORKS", "add", "os", "run"]
