@@ -6,7 +6,7 @@ genesis blocks to the bit. `local` is ours alone: regtest's block format with
 real retargeting, so that difficulty follows whatever device mines.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from miner.header import BlockHeader, sha256d
@@ -29,7 +29,7 @@ class Params:
     name: str
     message_start: bytes
     """4 bytes that open every P2P message and block file record."""
-    genesis: bytes
+    genesis: bytes = field(repr=False)
     """The whole first block, serialized."""
     pow_limit: int
     """The easiest target allowed."""
