@@ -35,9 +35,8 @@ class Node:
                         await asyncio.to_thread(peer.chain.accept, raw)
             await watch
             latency = engine.stats().stop_latency
-            print(
-                f"{self.name}: {self.found} found, {latency.count} stops for a new tip, p99 {latency.p99 * 1000:.0f} ms"
-            )
+            p99 = f"p99 {latency.p99 * 1000:.0f} ms"
+            print(f"{self.name}: {self.found} found, {latency.count} stops for a new tip, {p99}")
 
     async def stop_at(self, height: int, engine: Engine) -> None:
         while self.chain.height < height:

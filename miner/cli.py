@@ -28,7 +28,7 @@ class Stopped(BaseException):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status. Prints one sentence, never a traceback, for what users cause."""
+    """Run one command and return the exit status. What users cause gets one sentence, never a traceback."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
     _catch_signals()
@@ -58,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="miner",
         description="SHA-256d mining for your own chain, a Bitcoin node or a pool, on CPU and GPU.",
-        epilog="Exit status: 0 done, 1 failed, 2 wrong usage, 3 not verified, 130 interrupted, 143 terminated.",
+        epilog="Exit status: 0 done, 1 failed, 2 wrong usage, 3 not verified, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"nonceforge {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

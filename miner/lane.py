@@ -51,7 +51,7 @@ class Lane:
         on_share: Callable[[Share, int], None],
         on_fault: Callable[["Lane"], None],
     ) -> None:
-        """`on_share` gets the era, too. Both callbacks come from the device's thread (`on_fault` also from `watch`) and must only queue."""
+        """`on_share` is told the share and its era. It and `on_fault` must not block: a device waits."""
         self.backend, self.name = backend, backend.name
         self.meter = Meter(clock)
         self.hits = self.false_hits = 0

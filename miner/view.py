@@ -3,6 +3,7 @@
 The view for a terminal is `miner.live`.
 """
 
+import dataclasses
 import json
 import sys
 import time
@@ -142,7 +143,7 @@ def _figures(stats: Stats) -> dict[str, Any]:
         "verdicts": dict(stats.verdicts),
         "best_share": stats.best_share,
         "expected_seconds": stats.expected_seconds,
-        "stop_latency": {"count": latency.count, "median": latency.median, "p99": latency.p99, "worst": latency.worst},
+        "stop_latency": dataclasses.asdict(latency),
         "devices": [
             {"name": d.name, "state": d.state, "rate_10s": round(d.rates[0]), "hashes": d.hashes,
              "hardware_errors": d.hardware_errors, "fault": d.fault}
@@ -183,7 +184,8 @@ def describe_verdict(verdict: Verdict) -> str:
     what = "block" if job is not None and job.once else "share"
     height = f" {job.height}" if job is not None and job.height is not None and what == "block" else ""
     hard = difficulty(share.work.target)
-    words = f"{what}{height} {verdict.outcome}  {share.hash_hex}  difficulty {format_difficulty(hard)}  {verdict.device}"
+    words = f"{what}{height} {verdict.outcome}  {share.hash_hex}  difficulty {format_difficulty(hard)}"
+    words += f"  {verdict.device}"
     reason = verdict.reason if verdict.outcome is not Outcome.ACCEPTED else ""
     return f"{words}: {reason}" if reason else words
 
@@ -206,7 +208,7 @@ def summary(stats: Stats) -> str:
     """What was done, in one sentence."""
     counts = ", ".join(f"{n} {outcome}" for outcome, n in stats.verdicts.items() if n) or "nothing found"
     rate = stats.hashes / stats.seconds if stats.seconds else 0.0
-    words = f"{counts} in {format_duration(stats.seconds)}, {stats.hashes:,} hashes, {format_rate(rate)} on average"
+    words = f"{counts} in {format_duration(stats.seconds)}, {stats.hashes:,} hashes, {format_rate(rate)}"
     latency = stats.stop_latency
     if latency.count:
         words += (

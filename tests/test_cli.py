@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,8 @@ def test_a_signal_stops_mining_within_a_second_with_a_summary(
 
 def test_a_reader_that_leaves_ends_the_process_without_a_complaint(chain: str) -> None:
     done = subprocess.run(
-        f"{sys.executable} -m miner chain export --chain {chain} | head -1 >/dev/null; echo ${{PIPESTATUS[0]}}",
+        f"{sys.executable} -m miner chain export --chain {chain} | head -1 >/dev/null;"
+        "echo ${PIPESTATUS[0]}",
         shell=True, executable="/bin/bash", capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.stderr == ""
@@ -103,7 +105,7 @@ def test_chain_export_prints_blocks_that_link(chain: str) -> None:
     lines = miner("chain", "export", "--chain", chain).stdout.split()
     blocks = [Block.parse(bytes.fromhex(line)) for line in lines]
     assert len(blocks) == 20
-    for parent, child in zip(blocks, blocks[1:], strict=False):
+    for parent, child in pairwise(blocks):
         assert child.header.previous == parent.header.hash
 
 

@@ -1,9 +1,9 @@
-"""The engine on devices that are honest, lying, crashing or hung, and on sources that say what we tell them."""
+"""The engine on devices that are honest, lying, crashing or hung, and on sources that do as we say."""
 
 import asyncio
 import threading
 import time
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
@@ -55,7 +55,7 @@ def test_nonces_are_scanned_once_each_by_several_devices_that_come_and_go() -> N
     for ranges in spans_of(*devices).values():
         ordered = sorted(ranges, key=lambda nonces: nonces.start)
         assert ordered[0].start == 0
-        assert all(a.stop == b.start for a, b in zip(ordered, ordered[1:], strict=False))
+        assert all(a.stop == b.start for a, b in pairwise(ordered))
 
 
 def test_a_removed_device_leaves_its_rest_to_the_others() -> None:

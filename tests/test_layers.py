@@ -29,7 +29,8 @@ template_fields untrusted
 template stratum
 backends.protocol lock
 backends.known_hits
-backends.python backends.multiprocess backends.numpy backends.numba backends.cuda backends.opencl backends.selftest
+backends.python backends.multiprocess backends.numpy backends.numba backends.cuda backends.opencl
+backends.selftest
 backends
 meter pace
 store chain grind

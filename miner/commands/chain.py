@@ -50,7 +50,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     show.set_defaults(run=_show)
     export = actions.add_parser(
         "export", help="all blocks as hex, one per line",
-        description="Print the best chain's blocks from height 1 on as hex, one per line: what submitblock takes.",
+        description="Print the blocks from height 1 on as hex, one per line: what submitblock takes.",
     )  # fmt: skip
     export.set_defaults(run=_export)
     for action in (info, verify, show, export):
@@ -59,7 +59,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 def add_chain_arguments(parser: argparse.ArgumentParser) -> None:
     """--chain and --network, for every command that opens a chain."""
-    parser.add_argument("--chain", metavar="FILE", help="where the chain is kept (default: a file per network in "
+    parser.add_argument("--chain", metavar="FILE", help="where it is kept (default: a file per network in "
                         "$XDG_DATA_HOME/nonceforge)")  # fmt: skip
     parser.add_argument(
         "--network", choices=sorted(NETWORKS), metavar="N", help=f"{', '.join(sorted(NETWORKS))}"
@@ -135,7 +135,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         side = len(chain) - chain.height - 1
         words = f" and {side} on side branches" if side else ""
         print(
-            f"verified {chain.height + 1} blocks{words} of {chain.params.name} in {seconds:.1f} s: every rule holds"
+            f"verified {chain.height + 1} blocks{words} of {chain.params.name} in {seconds:.1f} s:"
+            " every rule holds"
         )
         print(f"tip {chain.height} {chain.tip.hash_hex}, kept in {path}")
     return 0
@@ -163,7 +164,8 @@ def _verify_headers(path: Path, params: Params, height: int) -> int:
     assert last is not None
     seconds = time.monotonic() - began
     print(
-        f"verified {count} headers of {params.name}, heights {height} to {last.height}, {retargets} retargets, "
+        f"verified {count} headers of {params.name}, heights {height} to {last.height},"
+        f" {retargets} retargets, "
         f"in {seconds:.1f} s ({count / max(seconds, 1e-9):,.0f} a second): every rule holds"
     )
     return 0
