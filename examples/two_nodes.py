@@ -3,8 +3,8 @@
     python examples/two_nodes.py [BLOCKS]
 
 Whoever finds a block announces it; the other accepts it through the same rules
-as its own, and its engine drops what it was doing and builds on the new tip. In
-the end both hold the same chain.
+as its own, and its engine drops what it was doing and builds on the new tip.
+Should both find one at once, the next block decides: the loser reorganises.
 """
 
 import asyncio
@@ -12,42 +12,41 @@ import sys
 
 from miner import Chain, Engine, LocalSource, MemoryStore, network
 
-PAY_TO = b"\x51"  # OP_TRUE: anyone can spend
+ANYONE_CAN_SPEND = b"\x51"  # OP_TRUE
 
 
 class Node:
-    def __init__(self, name: str, backend: str) -> None:
-        self.name, self.backend = name, backend
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.chain = Chain(network("local"), MemoryStore())
-        self.found = 0
+        self.engine = Engine("python")
 
-    async def mine_and_announce(self, peers: list["Node"], height: int) -> None:
-        """Mine until the chain is `height` high, whoever finds the blocks."""
-        async with Engine(self.backend) as engine:
-            source = LocalSource(self.chain, script=PAY_TO, tag=self.name.encode())
-            watch = asyncio.create_task(self.stop_at(height, engine))
-            async for verdict in engine.run(source):
-                if verdict.accepted:
-                    self.found += 1
-                    print(f"{self.name} found {verdict.share.work.job.height}: {verdict.share.hash_hex}")
-                    raw = bytes(self.chain.block(verdict.share.hash))
-                    for peer in peers:
-                        await asyncio.to_thread(peer.chain.accept, raw)
-            await watch
-            latency = engine.stats().stop_latency
-            p99 = f"p99 {latency.p99 * 1000:.0f} ms"
-            print(f"{self.name}: {self.found} found, {latency.count} stops for a new tip, {p99}")
+    async def mine(self, peer: "Node") -> None:
+        source = LocalSource(self.chain, script=ANYONE_CAN_SPEND, tag=self.name.encode())
+        async with self.engine:
+            async for verdict in self.engine.run(source):
+                print(f"{self.name:<5} {verdict.outcome:<8} {verdict.share.hash_hex} {verdict.reason}")
+                block = self.chain.block(verdict.share.hash)
+                if block is not None:  # it is not if the peer's block came first
+                    await asyncio.to_thread(peer.chain.accept, block)
 
-    async def stop_at(self, height: int, engine: Engine) -> None:
-        while self.chain.height < height:
-            await asyncio.sleep(0.05)
-        engine.close()
+    def report(self) -> None:
+        stats = self.engine.stats()
+        stops = f"{stats.stop_latency.count} stops for a new tip, p99 {stats.stop_latency.p99 * 1000:.0f} ms"
+        print(f"{self.name:<5} {stats.hashes:,} hashes, {stops}")
 
 
 async def race(height: int) -> None:
-    alice, bob = Node("alice", "python"), Node("bob", "multiprocess")
-    await asyncio.gather(alice.mine_and_announce([bob], height), bob.mine_and_announce([alice], height))
-    print(f"both at height {height}: {alice.chain.tip == bob.chain.tip}")
+    alice, bob = Node("alice"), Node("bob")
+    miners = asyncio.gather(alice.mine(bob), bob.mine(alice))
+    while not (alice.chain.tip == bob.chain.tip and alice.chain.height >= height):
+        await asyncio.sleep(0.05)
+    for node in (alice, bob):
+        await asyncio.to_thread(node.engine.close)
+    await miners
+    for node in (alice, bob):
+        node.report()
+    print(f"both hold {alice.chain.tip.hash_hex} at height {alice.chain.height}")
 
 
 if __name__ == "__main__":
