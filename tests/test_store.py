@@ -66,7 +66,7 @@ def test_a_new_store_is_empty(path: Path) -> None:
         assert (list(store.blocks()), len(store)) == ([], 0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(blocks=st.lists(st.binary(max_size=9000), max_size=8), sessions=st.integers(1, 3))
 def test_both_stores_give_back_what_was_appended_in_order(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[bytes], sessions: int
@@ -407,12 +407,13 @@ class Damaged:
         return True
 
 
-@pytest.mark.parametrize("readonly", [False, True])
-def test_one_flipped_bit_anywhere_is_noticed_or_touches_no_block(path: Path, readonly: bool) -> None:
+@pytest.mark.parametrize(("readonly", "step"), [(True, 13), (False, 61)])
+def test_one_flipped_bit_anywhere_is_noticed_or_touches_no_block(
+    path: Path, readonly: bool, step: int
+) -> None:
     damaged = Damaged(path, 9)
-    size = len(damaged.good)
-    # 7: prime, and it meets every field of SQLite's file header, which is sampled whole as well.
-    for place in sorted({*range(110), *range(110, size, 7 if not readonly else 31)}):
+    # All of SQLite's file header, and a prime step through the rest.
+    for place in (*range(100), *range(100, len(damaged.good), step)):
         flipped = bytearray(damaged.good)
         flipped[place] ^= 1 << place % 8
         damaged.survives(bytes(flipped), readonly=readonly)
@@ -425,13 +426,13 @@ def test_one_flipped_bit_in_any_block_is_noticed(path: Path) -> None:
         for place in range(start, start + len(block), 5):
             flipped = bytearray(damaged.good)
             flipped[place] ^= 1 << place % 8
-            assert not damaged.survives(bytes(flipped))
+            assert not damaged.survives(bytes(flipped), readonly=True)
 
 
 def test_a_truncated_store_is_refused_at_every_length(path: Path) -> None:
     damaged = Damaged(path, 20)
     size = len(damaged.good)
-    for length in (*range(0, 200, 9), *range(200, size, 211), *range(size - 4, size)):
+    for length in (*range(0, 200, 19), *range(200, size, 307), size - 1):
         assert not damaged.survives(damaged.good[:length]), length
 
 
