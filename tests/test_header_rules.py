@@ -22,7 +22,7 @@ from miner.header_rules import (
     verify_headers,
 )
 from miner.params import LOCAL, MAINNET, REGTEST, TESTNET3, TESTNET4, Params
-from miner.target import bits_to_target
+from miner.target import bits_to_target, expected_hashes
 from tests.real_data import NOW, HeaderRun, bsv_runs, mainnet_runs, real_blocks, vectors
 
 EARLY, LATE = mainnet_runs()
@@ -230,6 +230,21 @@ def test_local_follows_a_fast_device_up_and_a_slow_one_down() -> None:
     # Bits keep 15 to 23 digits of the quotient.
     assert bits_to_target(start) / bits_to_target(faster) == pytest.approx(4, rel=1e-4)
     assert bits_to_target(slower) / bits_to_target(start) == pytest.approx(4, rel=1e-4)
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e6, 1e9, 1e12], ids=["1 kH/s", "1 MH/s", "1 GH/s", "1 TH/s"])
+def test_local_settles_at_two_and_a_bit_seconds_a_block_for_any_device(rate: float) -> None:
+    clock = float(LOCAL.genesis_header.time + 86_400)  # the first block is a day old
+    headers, seconds = [LOCAL.genesis_header], 0.0
+    while len(headers) < 40 * LOCAL.retarget_interval:
+        median = median_time_past(header.time for header in headers[-11:])
+        bits = next_bits(LOCAL, headers)
+        seconds = expected_hashes(bits_to_target(bits)) / rate
+        clock += seconds
+        headers.append(replace(headers[-1], time=max(int(clock), median + 1), bits=bits))
+        assert headers[-1].time < clock + 60  # nowhere near the two hours that are allowed
+    # An interval is measured over seven gaps, in whole seconds: 16 s / 7 and a rounding.
+    assert seconds == pytest.approx(16 / 7, rel=0.1)
 
 
 LAX = replace(TESTNET3, retarget_interval=8)
