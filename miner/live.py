@@ -33,11 +33,11 @@ class LiveView:
         self._live: Live | None = None
         self._title = ""
         self._last: deque[tuple[Verdict, float]] = deque(maxlen=LAST_BLOCKS)
-        self._seconds = 0.0
+        self._stats: Stats | None = None  # as last drawn
 
     def opening(self, device: str) -> None:
         """One line: opening may compile for seconds."""
-        self._console.print(f"opening {device} (the first time compiles for a moment) ...", style="dim")
+        self._console.print(f"opening {device} ...", style="dim")
 
     def begin(self, source: str, devices: list[str]) -> None:
         """Start to draw."""
@@ -52,11 +52,11 @@ class LiveView:
 
     def verdict(self, verdict: Verdict) -> None:
         """Into the table."""
-        self._last.appendleft((verdict, self._seconds))
+        self._last.appendleft((verdict, self._stats.seconds if self._stats is not None else 0.0))
 
     def tick(self, stats: Stats, status: str) -> None:
         """Redraw."""
-        self._seconds = stats.seconds
+        self._stats = stats
         if self._live is not None:
             self._live.update(self._draw(stats, status), refresh=True)
 
@@ -64,7 +64,7 @@ class LiveView:
         """Leave the last picture on the screen, and the summary below it."""
         if self._live is not None:
             self._live.stop()
-            self._console.print(self._draw(stats, ""))
+            self._console.print(self._draw(self._stats or stats, ""))
         self._console.print(summary(stats), markup=False, highlight=False)
         if kept:
             self._console.print(kept, markup=False, highlight=False)
@@ -73,9 +73,9 @@ class LiveView:
         parts: list[Text | Table] = [Text(self._title, style="bold"), _job_line(stats)]
         if status:
             parts.append(Text(status))
-        parts.append(_device_table(stats))
+        parts += [Text(), _device_table(stats), Text()]
         if self._last:
-            parts.append(self._verdict_table())
+            parts += [self._verdict_table(), Text()]
         return Group(*parts)
 
     def _verdict_table(self) -> Table:
