@@ -14,10 +14,10 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         add_help=False,
         prefix_chars="\0",  # every option belongs to the benchmark
     )
-    parser.add_argument("rest", nargs="*")
+    parser.add_argument("options", nargs="*", help="see `python -m bench --help`")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """The benchmark's own exit status. A process of its own: layers point one way, bench -> miner."""
-    return subprocess.call([sys.executable, "-m", "bench", *arguments.rest])
+    return subprocess.call([sys.executable, "-m", "bench", *arguments.options])

@@ -31,7 +31,9 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         description="Look at a chain that `miner mine` keeps. Reading it while it is being mined is fine.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    info = actions.add_parser("info", help="height, tip, difficulty, work")
+    info = actions.add_parser(
+        "info", help="height, tip, difficulty, work", description="Say what the chain holds."
+    )
     info.add_argument("--json", action="store_true", help="print one JSON object")
     info.set_defaults(run=_info)
     verify = actions.add_parser(
@@ -45,7 +47,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         "--height", type=int, default=0, metavar="H", help="height of the file's first header"
     )
     verify.set_defaults(run=_verify)
-    show = actions.add_parser("show", help="one block as JSON")
+    show = actions.add_parser("show", help="one block as JSON", description="Print one block as JSON.")
     show.add_argument("block", nargs="?", metavar="HEIGHT|HASH", help="which one (default: the tip)")
     show.set_defaults(run=_show)
     export = actions.add_parser(
@@ -62,7 +64,10 @@ def add_chain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chain", metavar="FILE", help="where it is kept (default: a file per network in "
                         "$XDG_DATA_HOME/nonceforge)")  # fmt: skip
     parser.add_argument(
-        "--network", choices=sorted(NETWORKS), metavar="N", help=f"{', '.join(sorted(NETWORKS))}"
+        "--network",
+        choices=sorted(NETWORKS),
+        metavar="N",
+        help=f"whose rules: {', '.join(sorted(NETWORKS))} (default: the file's, for a new one local)",
     )
 
 

@@ -10,7 +10,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         help="print the GPU kernel's source",
         description="Print one complete source text; its entry point is `scan`.",
     )
-    parser.add_argument("language", choices=("cuda", "opencl"))
+    parser.add_argument("language", choices=("cuda", "opencl"), help="CUDA C or OpenCL C")
     parser.add_argument(
         "--versions", type=int, default=1, metavar="N", help="sibling headers per nonce: 1, 2, 4, 8"
     )
