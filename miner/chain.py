@@ -9,10 +9,8 @@ was there first. Other branches are kept, and win if they outgrow it: a reorg.
 Checked is what `miner.rules` can check. It tells there what takes a full node.
 """
 
-import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +20,7 @@ from miner.block import Block
 from miner.errors import Rule, RuleError, StoreCorrupt, StoreError
 from miner.header import HEADER_SIZE, BlockHeader, display_hex, sha256d
 from miner.header_rules import MAX_FUTURE, MAX_TIMEWARP
+from miner.news import News
 from miner.params import Params
 from miner.rules import (
     HeaderAt,
@@ -42,8 +41,6 @@ MAX_TIME = (1 << 32) - 1
 
 CLOCK_MARGIN = 600
 """Seconds by which other nodes' clocks may be behind ours, and our blocks still not be too new for them."""
-
-_log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
@@ -141,9 +138,7 @@ class Chain:
         first = _Entry(params.genesis, genesis, genesis.hash, 0, work, None)
         self._entries = {first.hash: first}
         self._best = [first]  # by height
-        self._listeners: dict[object, Callable[[Acceptance], object]] = {}
-        self._news: deque[Acceptance] = deque()
-        self._telling = threading.Lock()
+        self._news: News[Acceptance] = News()
         self._load(progress or (lambda count: None))
 
     # -- what there is -----------------------------------------------------------------------------
@@ -243,8 +238,8 @@ class Chain:
             self._store.append(raw)
             acceptance = self._connect(entry)
             if acceptance.is_tip:
-                self._news.append(acceptance)
-        self._tell()
+                self._news.add(acceptance)
+        self._news.tell()
         return acceptance
 
     def _require_new(self, header: BlockHeader) -> None:
@@ -296,41 +291,13 @@ class Chain:
         change = Change.REORG if disconnected else Change.EXTENDED
         return Acceptance(change, entry.header, entry.height, disconnected, connected=len(branch))
 
-    # -- news --------------------------------------------------------------------------------------
-
     def subscribe(self, callback: Callable[[Acceptance], object]) -> Callable[[], None]:
         """Have `callback` told of every new tip, in order; returns what ends that.
 
         It is called from a thread that called `accept`, one call at a time, without any lock of the
         chain. What it raises is logged.
         """
-        key = object()
-        with self._lock:
-            self._listeners[key] = callback
-
-        def unsubscribe() -> None:
-            with self._lock:
-                self._listeners.pop(key, None)
-
-        return unsubscribe
-
-    def _tell(self) -> None:
-        # Whoever is telling already, in this thread or another, tells ours too: so the order is kept.
-        while self._news and self._telling.acquire(blocking=False):
-            try:
-                while self._news:
-                    self._tell_all(self._news.popleft())
-            finally:
-                self._telling.release()
-
-    def _tell_all(self, acceptance: Acceptance) -> None:
-        with self._lock:
-            listeners = list(self._listeners.values())
-        for listener in listeners:
-            try:
-                listener(acceptance)
-            except Exception:  # noqa: BLE001 - the listener's mistake; the block is in, the others want to know
-                _log.exception("a listener failed on %s", acceptance)
+        return self._news.subscribe(callback)
 
     # -- opening -----------------------------------------------------------------------------------
 

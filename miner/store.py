@@ -3,10 +3,8 @@
     table head    one row: format, network, genesis, how many blocks, the last seal, a checksum
     table block   number (1 = the first accepted), raw, seal
 
-Each block's *seal* is the SHA-256 of the seal before it, its number and its
-bytes, and the head row, written in the same transaction, repeats the last one.
-So a block that was altered, lost, added or moved shows itself. See
-docs/decisions/0035 and 0036.
+Both rows of a block are written in one transaction; `miner.seal` tells what they
+are good for. See docs/decisions/0035 and 0036.
 """
 
 import os
@@ -15,8 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass, replace
-from hashlib import sha256
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +22,7 @@ from miner.errors import StoreCorrupt, StoreError
 from miner.header import HEADER_SIZE, display_hex, sha256d
 from miner.lock import WriterLock
 from miner.params import Params
+from miner.seal import Head, first_head, seal
 
 FORMAT = 1
 """The version of the layout above: SQLite's user_version. Other formats are refused."""
@@ -76,35 +74,6 @@ class MemoryStore:
         """Nothing to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """What the file says about itself."""
-
-    format: int
-    network: str
-    genesis: bytes
-    blocks: int
-    seal: bytes
-
-    @property
-    def checksum(self) -> bytes:
-        return sha256(repr(astuple(self)).encode()).digest()
-
-    def after(self, raw: bytes) -> "_Head":
-        """The head once `raw` has been appended."""
-        number = self.blocks + 1
-        return replace(self, blocks=number, seal=_seal(self.seal, number, raw))
-
-
-def _first_head(params: Params) -> _Head:
-    genesis = params.genesis_header.hash
-    return _Head(FORMAT, params.name, genesis, 0, seal=genesis)
-
-
-def _seal(before: bytes, number: int, raw: bytes) -> bytes:
-    return sha256(before + number.to_bytes(8, "little") + raw).digest()
-
-
 class SqliteStore:
     """Blocks in a file. What `append` has returned from is on the disk, whatever ends the process.
 
@@ -123,14 +92,14 @@ class SqliteStore:
                 if not readonly:
                     self._lock = WriterLock(self._path)
                 if not readonly and not self._path.exists():
-                    _create(self._path, _first_head(params))
+                    _create(self._path, first_head(params, FORMAT))
                 self._head = self._open(readonly)
             self._require_network(params)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, readonly: bool) -> _Head:
+    def _open(self, readonly: bool) -> Head:
         if readonly:
             with closing(_reader(self._path)) as connection:
                 return _read_head(connection, self._path)
@@ -145,7 +114,7 @@ class SqliteStore:
         return head
 
     def _require_network(self, params: Params) -> None:
-        held, wanted = self._head, _first_head(params)
+        held, wanted = self._head, first_head(params, FORMAT)
         if (held.network, held.genesis) != (wanted.network, wanted.genesis):
             raise StoreError(
                 f"{self._path} holds the chain of {held.network} (genesis {display_hex(held.genesis)}),"
@@ -170,30 +139,30 @@ class SqliteStore:
             with closing(_reader(self._path)) as connection:
                 connection.execute("BEGIN")  # one snapshot, whatever a writer does meanwhile
                 head = _read_head(connection, self._path)
-                seal = head.genesis
+                last = head.genesis
                 rows = connection.execute("SELECT number, raw, seal FROM block ORDER BY number")
                 for number, row in enumerate(rows, 1):
-                    self._require_sealed(seal, number, row)
-                    seal = row[2]
+                    self._require_sealed(last, number, row)
+                    last = row[2]
                     yield row[1]
-                self._require_end(connection, head, number, seal)
+                self._require_end(connection, head, number, last)
         except _SQLITE_ERRORS as error:
             raise _explained(error, self._path, f"read after block {number}") from error
 
     def _require_sealed(self, before: bytes, number: int, row: tuple[object, object, object]) -> None:
-        found, raw, seal = row
+        found, raw, kept = row
         if found != number:
             raise StoreCorrupt(f"{self._path}: block {number} is missing (the next one is block {found})")
-        if not isinstance(raw, bytes) or _seal(before, number, raw) != seal:
+        if not isinstance(raw, bytes) or seal(before, number, raw) != kept:
             named = ""
             if isinstance(raw, bytes) and len(raw) >= HEADER_SIZE:
                 named = f" (hash {display_hex(sha256d(raw[:HEADER_SIZE]))} as it stands)"
             raise StoreCorrupt(f"{self._path}: block {number}{named} is not what was written")
 
-    def _require_end(self, connection: sqlite3.Connection, head: _Head, number: int, seal: bytes) -> None:
+    def _require_end(self, connection: sqlite3.Connection, head: Head, number: int, last: bytes) -> None:
         if number < head.blocks:
             raise StoreCorrupt(f"{self._path}: block {number + 1} is missing: {head.blocks} were written")
-        if (number, seal) != (head.blocks, head.seal):
+        if (number, last) != (head.blocks, head.seal):
             raise StoreCorrupt(f"{self._path}: block {number} was not the last, block {head.blocks} was")
         # Damage that no block shows yet, and the next one would suffer from.
         (damage,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -295,7 +264,7 @@ def _reader(path: Path) -> sqlite3.Connection:
     return _connect(path, "immutable=1" if alone else "mode=ro")
 
 
-def _create(path: Path, head: _Head) -> None:
+def _create(path: Path, head: Head) -> None:
     """A new, empty store: at `path` it appears whole or not at all."""
     unfinished = _beside(path, ".new")
     for suffix in ("", "-journal", "-wal", "-shm"):  # of a process that was killed in here
@@ -318,18 +287,18 @@ def _create(path: Path, head: _Head) -> None:
             os.close(directory)
 
 
-def _write_head(connection: sqlite3.Connection, head: _Head) -> None:
+def _write_head(connection: sqlite3.Connection, head: Head) -> None:
     row = (*astuple(head), head.checksum)
     connection.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?, ?, ?)", row)
 
 
-def _read_head(connection: sqlite3.Connection, path: Path) -> _Head:
+def _read_head(connection: sqlite3.Connection, path: Path) -> Head:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION_ID:
         raise StoreCorrupt(f"{path} is not a block store (application id {application:#x}), or is damaged")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     row = connection.execute("SELECT format, network, genesis, blocks, seal, checksum FROM head").fetchone()
-    head = _Head(*row[:5]) if row else None
+    head = Head(*row[:5]) if row else None
     sound = head is not None and (head.checksum, head.format) == (row[5], version)
     if version != FORMAT:
         newer = f"{path} has format {version}, not {FORMAT}: it comes from a newer version of this program"

@@ -27,7 +27,7 @@ header_rules
 rules
 template_fields untrusted
 template stratum
-backends.protocol lock
+backends.protocol lock news seal
 backends.known_hits
 backends.python backends.multiprocess backends.numpy backends.numba backends.cuda backends.opencl
 backends.selftest
