@@ -138,6 +138,7 @@ class Chain:
         first = _Entry(params.genesis, genesis, genesis.hash, 0, work, None)
         self._entries = {first.hash: first}
         self._best = [first]  # by height
+        self._interrupted = False
         self._news: News[Acceptance] = News()
         self._load(progress or (lambda count: None))
 
@@ -235,12 +236,26 @@ class Chain:
         check_block(parsed, self.params)  # the slow part needs no lock
         with self._lock:
             entry = self._placed(parsed, raw, self._now())
-            self._store.append(raw)
+            self._append(raw)
             acceptance = self._connect(entry)
+            self._interrupted = False
             if acceptance.is_tip:
                 self._news.add(acceptance)
         self._news.tell()
         return acceptance
+
+    def _append(self, raw: bytes) -> None:
+        """Into the store, unless it may hold a block that this chain does not know of."""
+        if self._interrupted:
+            raise StoreError(
+                "an earlier block was interrupted on its way into the store: open the chain again"
+            )
+        self._interrupted = True  # Ctrl-C raises here, before or after the block is on the disk
+        try:
+            self._store.append(raw)
+        except StoreError:
+            self._interrupted = False
+            raise
 
     def _require_new(self, header: BlockHeader) -> None:
         known = self._entries.get(header.hash)

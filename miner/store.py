@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
@@ -88,30 +88,31 @@ class SqliteStore:
         self._connection: sqlite3.Connection | None = None
         self._lock: WriterLock | None = None
         try:
-            with _in_words(self._path, "opened"):
-                if not readonly:
-                    self._lock = WriterLock(self._path)
-                if not readonly and not self._path.exists():
-                    _create(self._path, first_head(params, FORMAT))
-                self._head = self._open(readonly)
-            self._require_network(params)
+            if self._path.exists():  # looked at first: it may not be ours, and a lock beside it be litter
+                self._head = _head_of(self._path)
+                self._require_network(params)
+            if not readonly:
+                with _in_words(self._path, "opened"):
+                    self._open_to_write(params)
+        except StoreCorrupt as error:
+            self.close()
+            raise StoreCorrupt(f"{error}{_what_is_left(self._path, params)}") from error
         except BaseException:
             self.close()
             raise
 
-    def _open(self, readonly: bool) -> Head:
-        if readonly:
-            with closing(_reader(self._path)) as connection:
-                return _read_head(connection, self._path)
+    def _open_to_write(self, params: Params) -> None:
+        self._lock = WriterLock(self._path)
+        if not self._path.exists():
+            _create(self._path, first_head(params, FORMAT))
         self._connection = connection = _connect(self._path, "mode=rw")
         self._file = self._path.stat()
-        head = _read_head(connection, self._path)  # before anything is changed: it may not be ours
         for setting in ("journal_mode = WAL", "synchronous = FULL", "fullfsync = ON", "cell_size_check = ON"):
             connection.execute(f"PRAGMA {setting}")
         # After every commit the blocks move on from the log into the file. SQLite takes a damaged log for
         # one that ends there: what only the log held would be lost without a word.
         connection.execute("PRAGMA wal_autocheckpoint = 1")
-        return head
+        self._head = _read_head(connection, self._path)
 
     def _require_network(self, params: Params) -> None:
         held, wanted = self._head, first_head(params, FORMAT)
@@ -217,9 +218,7 @@ class SqliteStore:
 
 def network_of(path: str | os.PathLike[str]) -> str:
     """The name of the network whose chain the store at `path` holds; StoreError if there is no store."""
-    found = _store_path(path, may_be_missing=False)
-    with _in_words(found, "opened"), closing(_reader(found)) as connection:
-        return _read_head(connection, found).network
+    return _head_of(_store_path(path, may_be_missing=False)).network
 
 
 # -- the file ------------------------------------------------------------------------------------------
@@ -306,6 +305,29 @@ def _read_head(connection: sqlite3.Connection, path: Path) -> Head:
     if head is None or not sound:
         raise StoreCorrupt(f"{path}: the record of how many blocks there are is not what was written")
     return head
+
+
+def _head_of(path: Path) -> Head:
+    with _in_words(path, "opened"), closing(_reader(path)) as connection:
+        return _read_head(connection, path)
+
+
+def _what_is_left(path: Path, params: Params) -> str:
+    """For a damaged store, how many of its blocks are whole, in words; nothing for a file not ours."""
+    ours, whole, last = False, 0, params.genesis_header.hash
+    with suppress(*_SQLITE_ERRORS, TypeError), closing(_reader(path)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")  # read what there is of a truncated file
+        ours = connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+        for number, raw, kept in connection.execute("SELECT number, raw, seal FROM block ORDER BY number"):
+            if (number, kept) != (whole + 1, seal(last, number, raw)):
+                break
+            whole, last = number, kept
+    found = (
+        f"its first {whole} blocks are whole, block {whole + 1} is missing or damaged"
+        if whole
+        else "block 1 is missing or damaged"
+    )
+    return f"; {found}" if ours else ""
 
 
 # -- errors --------------------------------------------------------------------------------------------

@@ -343,6 +343,24 @@ def test_a_block_that_cannot_be_stored_is_not_on_the_chain() -> None:
     assert chain.accept(block).is_tip  # so it is no duplicate now
 
 
+class Interrupted(MemoryStore):
+    """Ctrl-C, just after the block went to the disk."""
+
+    def append(self, raw: bytes) -> None:
+        super().append(raw)
+        raise KeyboardInterrupt
+
+
+def test_after_an_interrupted_append_no_block_is_stored_twice() -> None:
+    store = Interrupted()
+    chain, block = a_chain(store=store), block_after(GENESIS, 1)
+    with pytest.raises(KeyboardInterrupt):
+        chain.accept(block)
+    with pytest.raises(StoreError, match="open the chain again"):
+        chain.accept(block)
+    assert a_chain(store=store).tip == block.header
+
+
 def test_a_block_is_stored_before_anybody_can_see_it() -> None:
     class Witness(MemoryStore):
         seen: tuple[BlockHeader, int] | None = None

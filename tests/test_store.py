@@ -221,6 +221,7 @@ def test_a_foreign_file_is_refused_and_left_alone(
     with pytest.raises(StoreError, match=says) as error:
         SqliteStore(path, REGTEST, readonly=readonly)
     assert str(path) in one_sentence(error)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert before is None or path.read_bytes() == before
 
 
@@ -434,6 +435,23 @@ def test_a_truncated_store_is_refused_at_every_length(path: Path) -> None:
     size = len(damaged.good)
     for length in (*range(0, 200, 19), *range(200, size, 307), size - 1):
         assert not damaged.survives(damaged.good[:length]), length
+
+
+def test_a_truncated_store_says_which_block_is_the_first_lost(path: Path) -> None:
+    path.write_bytes(filled(path, 200).read_bytes()[:-20_000])
+    with pytest.raises(
+        StoreCorrupt, match=r"its first (\d+) blocks are whole, block \d+ is missing"
+    ) as error:
+        SqliteStore(path, REGTEST)
+    whole = int(one_sentence(error).split("its first ")[1].split()[0])
+    assert 100 < whole < 190
+
+
+def test_a_head_that_is_lost_says_that_the_blocks_are_not(path: Path) -> None:
+    filled(path, 5)
+    edit(path, "DELETE FROM head")
+    with pytest.raises(StoreCorrupt, match="its first 5 blocks are whole"):
+        SqliteStore(path, REGTEST)
 
 
 def test_a_tail_of_zeros_is_refused(path: Path) -> None:
