@@ -206,7 +206,7 @@ def verify_headers(
         with _naming(height):
             bits_checked = height > 0 and _tested(check_bits, header, height, params, known.header_at)
             _tested(check_no_timewarp, header, height, params, known.header_at)
-            median_checked = height > 0 and known.reaches(max(height - MEDIAN_SPAN, 0))
+            median_checked = known.reaches(max(height - MEDIAN_SPAN, 0))
             if median_checked:
                 check_above_median(header, median_time_before(height, known.header_at))
             check_not_future(header, now)
