@@ -84,8 +84,11 @@ class Template:
         """The parent's hash in display order."""
         return display_hex(self.previous)
 
-    def job(self, payout: Payout, id: str) -> "TemplateJob":
-        """What the engine may roll. LocalProtocolError if the extra outputs cost more than there is."""
+    def job(self, payout: Payout, id: str, instance: bytes = b"") -> "TemplateJob":
+        """What the engine may roll. LocalProtocolError if the extra outputs cost more than there is.
+
+        `instance`: the first bytes of the extranonce, which tell two miners on one node apart.
+        """
         reward = self.coinbase_value - sum(output.value for output in payout.extra)
         if reward < 0:
             raise LocalProtocolError(f"the extra outputs cost {-reward} satoshi more than the block pays")
@@ -102,9 +105,9 @@ class Template:
             bits=self.bits,
             time=self.time,
             max_time=self.max_time,
-            coinbase_prefix=prefix,
+            coinbase_prefix=prefix + instance,
             coinbase_suffix=suffix,
-            extranonce_size=EXTRANONCE_SIZE,
+            extranonce_size=EXTRANONCE_SIZE - len(instance),
             branch=self.branch,
             target=self.target,
             version_mask=self.version_mask,

@@ -265,7 +265,7 @@ def test_a_recorded_session_replays_the_same_in_one_piece_and_byte_by_byte(name,
 
 def test_the_recorded_shares_are_judged_as_the_pools_judged_them():
     outcomes = [e.outcome for _, own in RECORDED for e in Replay(None).run(own) if isinstance(e, Judged)]
-    assert outcomes.count(Outcome.ACCEPTED) == 16
+    assert outcomes.count(Outcome.ACCEPTED) == 61  # 57 by cpuminer, 4 by hand
     assert outcomes.count(Outcome.UNKNOWN) == 0
 
 
