@@ -10,11 +10,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from miner.commands import bench, chain, devices, grind, kernel, mine
 from miner.errors import MinerError, SelfTestFailed, StoreCorrupt
-
-COMMANDS = (mine, grind, devices, bench, chain, kernel)
-"""In the order of the help; each module has `add(subparsers)`, which names its `run(arguments)`."""
 
 FAILED, USAGE, NOT_VERIFIED = 1, 2, 3
 
@@ -29,7 +25,10 @@ class Stopped(BaseException):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status. What users cause gets one sentence, never a traceback."""
-    parser = make_parser()
+    try:
+        parser = make_parser()
+    except ImportError as error:  # a foreign package in the place of one of ours says so, see miner/work.py
+        return _complain("miner", error, FAILED)
     arguments = parser.parse_args(argv)
     _catch_signals()
     name = f"miner {arguments.command}"
@@ -54,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of every command; `miner --help` and docs/cli.md are made from it."""
     from miner import __version__
+    from miner.commands import bench, chain, devices, grind, kernel, mine
 
     parser = argparse.ArgumentParser(
         prog="miner",
@@ -62,7 +62,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nonceforge {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
+    # In the order of the help. Each has `add(subparsers)`, which names its `run(arguments)`.
+    for command in (mine, grind, devices, bench, chain, kernel):
         command.add(subparsers)
     return parser
 

@@ -17,10 +17,20 @@ from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple, Self
 
-from kernels import sha256
 from miner.errors import Rule, RuleError
 from miner.header import HEADER_SIZE, BlockHeader, display_hex, sha256d
 from miner.target import MAX_TARGET, bits_to_target, difficulty
+
+try:
+    from kernels import sha256
+except ImportError as error:
+    import kernels
+
+    # The name is common: a folder of it in the current directory is enough.
+    raise ImportError(
+        f"the package `kernels` that Python finds first, in {next(iter(kernels.__path__))}, is not Nonceforge's:"
+        " start from another directory, or remove or rename it"
+    ) from error
 
 NONCES = range(1 << 32)
 """Every nonce there is: a uint32."""
