@@ -40,7 +40,7 @@ def test_python_refuses_nonces_that_are_none(nonces: range) -> None:
 
 @pytest.mark.parametrize("spec", ["nix", "", ":", "Python", " python", "cudaa", "auto:1"])
 def test_an_unknown_name_is_told_the_known_ones(spec: str) -> None:
-    with pytest.raises(ValueError, match="there are cuda, opencl, numba, multiprocess, numpy, python, auto"):
+    with pytest.raises(ValueError, match="there are cuda, opencl, numba, multiprocess, python, numpy, auto"):
         open_backend(spec)
 
 
@@ -147,7 +147,7 @@ def test_auto_says_why_each_was_passed_over(kinds: dict[str, ModuleType]) -> Non
         open_backend("auto")
     assert str(failure.value) == (
         "no backend works here. cuda: no cuda here; numba: no numba here; "
-        "multiprocess: no multiprocess here; numpy: no numpy here; python: no python here"
+        "multiprocess: no multiprocess here; python: no python here; numpy: no numpy here"
     )
 
 

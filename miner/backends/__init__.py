@@ -29,8 +29,8 @@ class _Kind(Protocol):
 
 Open = Callable[[str | None, int | None], Backend]
 
-KINDS = ("cuda", "opencl", "numba", "multiprocess", "numpy", "python")
-"""Our own, in the order in which `auto` tries them: fastest first (docs/decisions/0042)."""
+KINDS = ("cuda", "opencl", "numba", "multiprocess", "python", "numpy")
+"""Our own, fastest first, as `auto` tries them (docs/decisions/0042-the-order-of-auto.md)."""
 
 EXTRAS = {"cupy": "cuda", "pyopencl": "opencl", "numba": "numba", "numpy": "numpy"}
 """A library that a kind may lack -> the extra of ours that installs it."""

@@ -1,6 +1,6 @@
 """The definition: hashlib, one nonce after the other. Every other device is compared with this one.
 
-A loop of Python costs little here: of about 0.75 us per hash, hashlib takes 0.65
+A loop of Python costs little here: hashlib takes 0.6 of the 0.7 us per hash
 (docs/decisions/0041-the-python-loop.md tells what was tried).
 """
 
@@ -38,9 +38,8 @@ class PythonBackend:
 
 def _hits(work: Work, version: int, nonces: range) -> Iterator[Hit]:
     target = work.target
-    # A hash below the target ends, read little-endian, in at least as many zero bytes as the target
-    # does: this turns almost all away without making an int of them.
-    zeros = bytes((256 - target.bit_length()) // 8)
+    # Little-endian: the last byte is the most significant, and turns almost all away without an int.
+    top = target >> 248
     sha256 = hashlib.sha256
     # Copying an object that has swallowed the first 76 bytes saves their compression for each nonce.
     start = sha256(version.to_bytes(4, "little") + work.header[4:76]).copy
@@ -49,7 +48,7 @@ def _hits(work: Work, version: int, nonces: range) -> Iterator[Hit]:
         inner = start()
         inner.update(uint32(nonce))
         digest = sha256(inner.digest()).digest()
-        if digest.endswith(zeros) and int.from_bytes(digest, "little") <= target:
+        if digest[31] <= top and int.from_bytes(digest, "little") <= target:
             yield Hit(nonce, version)
 
 
