@@ -8,9 +8,10 @@ little-endian number, so its top 32 bits are that word with its bytes reversed.
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import islice
 
 from kernels.program import Program
-from kernels.sha256 import H0, compress, padding, words
+from kernels.sha256 import H0, K, add, compress, padding, schedule, words
 from kernels.trace import Tracer
 
 VERSIONS = (1, 2, 4, 8)
@@ -52,3 +53,31 @@ def given(midstates: Sequence[Sequence[int]], tail: bytes) -> Mapping[str, int]:
     for v, midstate in enumerate(midstates):
         named |= {f"midstate_{i}_v{v}": word for i, word in enumerate(midstate)}
     return named
+
+
+@cache
+def first_schedule() -> Program:
+    """The words of the first hash as its rounds read them, for CPUs that have the rounds in hardware.
+
+    From the `nonce` (as in `search`) to W_t + K_t, t = 4 ... 63, uint32; given `tail_0` ... `tail_2`.
+    """
+    tracer = Tracer()
+    nonce = tracer.input("nonce", varying=True)
+    tail = [tracer.input(f"tail_{i}") for i in range(3)]
+    W = list(schedule((*tail, nonce, *words(padding(HEADER_BYTES))), tracer.note("h1", 0)))
+    return tracer.program([add(W[t], K[t]) for t in range(4, 64)])
+
+
+@cache
+def second_schedule() -> Program:
+    """The words of the second hash, as `first_schedule`.
+
+    From the working variables `v_0` ... `v_7` at the end of the first hash to W_0 and then W_t + K_t,
+    t = 1 ... 60, uint32; given `midstate_0_v0` ... `midstate_7_v0`.
+    """
+    tracer = Tracer()
+    v = [tracer.input(f"v_{i}", varying=True) for i in range(8)]
+    midstate = [tracer.input(f"midstate_{i}_v0", version=0) for i in range(8)]
+    digest = [add(x, H) for x, H in zip(v, midstate, strict=True)]
+    W = list(islice(schedule((*digest, *words(padding(DIGEST_BYTES))), tracer.note("h2", 0)), 61))
+    return tracer.program([W[0], *(add(W[t], K[t]) for t in range(1, 61))])

@@ -2,7 +2,8 @@
 
 A traced sum of two words may be part of a longer one. `gather` rewrites the sums of a graph by two rules:
 
-1. A sum that only one other sum reads is part of that sum: a + (b + 5) + 7 is a + b + 12.
+1. A sum that only one other sum reads is part of that sum: a + (b + 5) + 7 is a + b + 12. Unless all
+   versions share it and that other sum belongs to one of them: K + W is added once for all.
 2. A sum leaves what it knows beforehand to its readers if they all are sums that know something too:
    with x = v + 5 read by x + 7 and x + 9 alone, they become v + 12 and v + 14, and x costs nothing.
 
@@ -23,11 +24,12 @@ class _Sum:
     """Varying; a term may stand here twice."""
     fixed: list[Node]
     constant: int
+    version: int | None
 
     @classmethod
     def of(cls, node: Node) -> Self:
         terms = [arg for arg in node.args if arg.varying]
-        return cls(terms, [arg for arg in node.args if not arg.varying], node.value)
+        return cls(terms, [arg for arg in node.args if not arg.varying], node.value, node.version)
 
     @property
     def has_fixed(self) -> bool:
@@ -85,7 +87,7 @@ class _Graph:
     def merge(self) -> None:
         """Rule 1."""
         for node, readers in self.sum_readers():
-            if len(readers) == 1:
+            if len(readers) == 1 and readers[0].version == node.version:
                 self._inline(node, readers)
 
     def float_fixed(self) -> None:
