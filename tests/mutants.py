@@ -134,8 +134,15 @@ class StaleTail(PythonBackend):
         return super().scan(replace(work, header=self._last.header), nonces)
 
 
+class HalfATail(PythonBackend):
+    """Zeros where the last word of the merkle root belongs."""
+
+    def scan(self, work: Work, nonces: range) -> list[Hit]:
+        return super().scan(replace(work, header=work.header[:64] + bytes(4) + work.header[68:]), nonces)
+
+
 class IgnoresTheTail(PythonBackend):
-    """Zeros where time and bits belong."""
+    """Zeros where time and bits belong: right for a benchmark, wrong for a block."""
 
     def scan(self, work: Work, nonces: range) -> list[Hit]:
         return super().scan(replace(work, header=work.header[:68] + bytes(12)), nonces)
@@ -182,6 +189,13 @@ class SignedVersion(PythonBackend):
         return sorted(hit._replace(version=(hit.version ^ 1 << 31) - (1 << 31)) for hit in hits)
 
 
+class WrapsAtTheEnd(PythonBackend):
+    """Keeps the end of its range in 32 bits: the end of all nonces becomes 0."""
+
+    def scan(self, work: Work, nonces: range) -> list[Hit]:
+        return super().scan(work, nonces) if nonces.stop < 1 << 32 else []
+
+
 class LosesUpperHalf(PythonBackend):
     """Loses the nonces whose top bit is set."""
 
@@ -201,6 +215,25 @@ class FirstVersionOnly(PythonBackend):
 
     def scan(self, work: Work, nonces: range) -> list[Hit]:
         return super().scan(replace(work, versions=work.versions[:1]), nonces)
+
+
+class OneMidstateForAll(PythonBackend):
+    """Hashes the first version under the name of each."""
+
+    def scan(self, work: Work, nonces: range) -> list[Hit]:
+        hits = super().scan(replace(work, versions=work.versions[:1]), nonces)
+        return sorted(Hit(hit.nonce, version) for hit in hits for version in work.versions)
+
+
+class StaleVersions(PythonBackend):
+    """Loads the versions only with a new number of them."""
+
+    _last: tuple[int, ...] = ()
+
+    def scan(self, work: Work, nonces: range) -> list[Hit]:
+        if len(self._last) != len(work.versions):
+            self._last = work.versions
+        return super().scan(replace(work, versions=self._last), nonces)
 
 
 class WrongVersionLabel(PythonBackend):

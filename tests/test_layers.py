@@ -29,7 +29,9 @@ template_fields untrusted
 template stratum
 backends.protocol lock news seal
 backends.known_hits
-backends.python backends.multiprocess backends.numpy backends.numba backends.cuda backends.opencl
+backends.python
+backends.worker
+backends.multiprocess backends.numpy backends.numba backends.cuda backends.opencl
 backends.selftest
 backends
 meter pace
