@@ -117,6 +117,37 @@ def test_ctrl_c_in_a_self_test_closes_the_device(kinds: dict[str, ModuleType]) -
     assert device.closed
 
 
+def test_a_close_that_fails_does_not_hide_why_it_was_closed(kinds: dict[str, ModuleType]) -> None:
+    class Stuck(FindsNothing):
+        def close(self) -> None:
+            raise OSError("device busy")
+
+    kinds["numba"].open = lambda selector, threads: Stuck()  # type: ignore[attr-defined]
+    with pytest.raises(SelfTestFailed):
+        open_backend("numba")
+
+
+def test_a_driver_s_own_exception_becomes_ours(kinds: dict[str, ModuleType]) -> None:
+    def opener(selector: str | None, threads: int | None) -> Backend:
+        raise RuntimeError("cudaErrorInsufficientDriver")
+
+    kinds["cuda"].open = opener  # type: ignore[attr-defined]
+    with pytest.raises(DeviceUnavailable, match=r"cuda:0 cannot be opened: RuntimeError\('cudaErrorInsuff"):
+        open_backend("cuda:0")
+
+
+def test_what_is_no_backend_is_told_what_it_lacks(kinds: dict[str, ModuleType]) -> None:
+    kinds["cuda"].open = lambda selector, threads: object()  # type: ignore[attr-defined]
+    with pytest.raises(DeviceUnavailable, match="which has no name, siblings, scan, close"):
+        open_backend("cuda")
+
+
+@pytest.mark.parametrize("spec", [None, 3, b"python"])
+def test_a_name_is_a_str(spec: object) -> None:
+    with pytest.raises(TypeError, match="named by a str"):
+        open_backend(spec)  # type: ignore[arg-type]
+
+
 def test_selector_and_threads_reach_the_kind(kinds: dict[str, ModuleType]) -> None:
     seen = []
 

@@ -69,7 +69,8 @@ def test_the_pieces_are_the_range(length: int, workers: int, versions: int) -> N
 
 
 def test_pieces_taken_by_many_threads_are_each_dealt_once() -> None:
-    pieces, dealt = _Pieces(range(1 << 25), 1, 4), []
+    pieces = _Pieces(range(1 << 25), 1, 4)
+    dealt: list[range] = []
     threads = [threading.Thread(target=lambda: dealt.extend(pieces)) for _ in range(4)]
     for thread in threads:
         thread.start()

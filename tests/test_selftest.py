@@ -34,7 +34,7 @@ class Grouped(PythonBackend):
 
     def __init__(self, siblings: int) -> None:
         super().__init__()
-        self.siblings = siblings  # type: ignore[misc]
+        self.siblings = siblings
 
 
 @pytest.mark.parametrize("siblings", [1, 2, 3, 4, 8, 16])

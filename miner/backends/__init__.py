@@ -9,6 +9,7 @@ its name, and a callable like `open`.
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, cast
 
 from miner.backends.protocol import Backend, DeviceInfo, check_threads
@@ -50,6 +51,8 @@ def open_backend(spec: str, *, threads: int | None = None) -> Backend:
     knows or threads out of range; DeviceUnavailable says what is missing and what to do;
     SelfTestFailed if the device gives a wrong answer.
     """
+    if not isinstance(spec, str):
+        raise TypeError(f"a backend is named by a str, not {type(spec).__name__}")
     check_threads(threads, MAX_THREADS)
     return _open_fastest(threads) if spec == "auto" else _open_proved(spec, threads)
 
@@ -80,13 +83,27 @@ def _preferred() -> Iterator[str]:
 
 
 def _open_proved(spec: str, threads: int | None) -> Backend:
-    kind, colon, selector = spec.partition(":")
-    backend = _opener(kind)(selector if colon else None, threads)
+    backend = _open(spec, threads)
     try:
         self_test(backend)
     except BaseException:  # Ctrl-C too: nobody else can close it
-        backend.close()
+        with suppress(Exception):  # what came first is what there is to tell
+            backend.close()
         raise
+    return backend
+
+
+def _open(spec: str, threads: int | None) -> Backend:
+    kind, colon, selector = spec.partition(":")
+    opener = _opener(kind)
+    try:
+        backend = opener(selector if colon else None, threads)
+    except (DeviceError, ValueError):
+        raise
+    except Exception as error:  # a driver's own, or anybody's code
+        raise DeviceUnavailable(f"{spec} cannot be opened: {error!r}") from error
+    if missing := [name for name in ("name", "siblings", "scan", "close") if not hasattr(backend, name)]:
+        raise DeviceUnavailable(f"{spec} opened {backend!r}, which has no {', '.join(missing)}")
     return backend
 
 
