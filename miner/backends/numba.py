@@ -1,0 +1,266 @@
+"""The search program in this CPU's own vector code, on every core.
+
+The code is made by LLVM through llvmlite, which comes with Numba
+(docs/decisions/0010-llvm-without-numba-s-front-end.md). There are several forms
+of it; which is fastest is measured once and kept on disk with the code.
+
+A range is cut into chunks of a few milliseconds. Each thread takes the next one,
+and none holds the GIL while it hashes, so a slower core gets fewer chunks.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from hashlib import sha256
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from miner.backends.protocol import Backend, DeviceInfo, check_nonces, check_threads
+from miner.errors import DeviceFault, DeviceUnavailable
+from miner.work import Hit, Work
+
+if TYPE_CHECKING:
+    from kernels.native import Form, Scratch, Search
+
+_log = logging.getLogger(__name__)
+
+MAX_THREADS = 256
+"""As many worker threads as make sense on any machine."""
+
+SIBLINGS = 8
+"""Versions per work: each shares the first schedule with the others. 16 would gain another half per cent."""
+
+CHUNKS_EACH, LEAST_CHUNK = 4, 1 << 14
+"""Chunks per thread, so that cores of unequal speed end together; hashes that outweigh the call, 0.3 ms."""
+
+TRIAL_HASHES, TRIALS = 1 << 17, 5
+"""One trial of a form is some 3 ms; the best of five counts, since nothing but noise makes one slower."""
+
+
+class NumbaBackend:
+    """`threads` threads of one form, or of the one that is fastest for the number of versions."""
+
+    name = "numba"
+    siblings = SIBLINGS
+
+    def __init__(self, threads: int, form: "Form | None" = None) -> None:
+        self.threads = threads
+        self._form = form
+        self._searches: dict[bool, Search] = {}
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="numba") if threads > 1 else None
+        self._prepared: _Prepared | None = None
+        self._closed = False
+
+    def scan(self, work: Work, nonces: range) -> list[Hit]:
+        """Every (nonce, version) whose header hash meets work.target, sorted."""
+        if self._closed:
+            raise ValueError("the numba backend is closed")
+        check_nonces(nonces)
+        if not nonces:
+            return []
+        if len(work.versions) > 1 and self._search(len(work.versions)).form.single:
+            return sorted(hit for v in work.versions for hit in self.scan(replace(work, versions=(v,)), nonces))
+        prepared = self._prepare(work)
+        chunks = _Chunks(nonces, prepared.chunk_size(len(nonces), self.threads))
+        if self._pool is None or len(chunks) == 1:
+            return sorted(self._scan_chunks(prepared, chunks))
+        futures = [
+            self._pool.submit(self._scan_chunks, prepared, chunks)
+            for _ in range(min(self.threads, len(chunks)))
+        ]
+        try:
+            return sorted(hit for future in futures for hit in future.result())
+        finally:
+            chunks.stop()  # only if a thread has failed, or was interrupted, are there any left
+
+    def close(self) -> None:
+        """End the threads."""
+        self._closed = True
+        if self._pool:
+            self._pool.shutdown()
+
+    def describe(self) -> str:
+        """The forms in use, by name."""
+        return ", ".join(sorted({search.form.name for search in self._searches.values()})) or "not yet compiled"
+
+    def _prepare(self, work: Work) -> "_Prepared":
+        if self._prepared is None or self._prepared.work is not work:
+            self._prepared = _Prepared(work, self._search(len(work.versions)))
+        return self._prepared
+
+    def _search(self, versions: int) -> "Search":
+        single = versions == 1
+        if single not in self._searches:
+            self._searches[single] = load(self._form) if self._form else fastest(versions)
+        return self._searches[single]
+
+    def _scan_chunks(self, prepared: "_Prepared", chunks: "_Chunks") -> list[Hit]:
+        scratch = prepared.search.scratch()
+        hits: list[Hit] = []
+        for nonces in chunks:
+            hits += prepared.hits(nonces, scratch)
+        return hits
+
+
+class _Prepared:
+    """A work as the threads need it."""
+
+    def __init__(self, work: Work, search: "Search") -> None:
+        self.work = work
+        self.search = search
+        self._words = search.words(work.midstates, work.tail)
+        self._mask = top_mask(work.target)
+
+    def chunk_size(self, nonces: int, threads: int) -> int:
+        """Nonces per chunk."""
+        versions = len(self.work.versions)
+        share = -(-nonces // threads)
+        size = max(share // CHUNKS_EACH, LEAST_CHUNK // versions, 1)
+        return min(size, self.search.nonces_in_chunk(versions))
+
+    def hits(self, nonces: range, scratch: "Scratch") -> list[Hit]:
+        """The candidates whose whole hash meets the target."""
+        work, versions = self.work, self.work.versions
+        found = self.search.candidates(self._words, len(versions), nonces, self._mask, scratch)
+        candidates = (Hit(nonce, versions[index]) for nonce, index in found)
+        return [hit for hit in candidates if _value(work.header_of(hit)) <= work.target]
+
+
+def _value(header: bytes) -> int:
+    return int.from_bytes(sha256(sha256(header).digest()).digest(), "little")
+
+
+def top_mask(target: int) -> int:
+    """The bits of a digest's last word that are zero in every hash that meets the target.
+
+    The hash is a little-endian number, the word big-endian: its bytes are reversed.
+    """
+    zeros = 32 - (target >> 224).bit_length()
+    top_bits = (1 << 32) - (1 << 32 - zeros)
+    return int.from_bytes(top_bits.to_bytes(4, "big"), "little")
+
+
+class _Chunks:
+    """The chunks of a range, each dealt once, to any number of threads."""
+
+    def __init__(self, nonces: range, size: int) -> None:
+        self._starts = range(nonces.start, nonces.stop, size)
+        self._stop = nonces.stop
+        self._next = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[range]:
+        while (place := self._take()) < len(self._starts):
+            start = self._starts[place]
+            yield range(start, min(start + self._starts.step, self._stop))
+
+    def stop(self) -> None:
+        """Deal no more."""
+        self._next = len(self._starts)
+
+    def _take(self) -> int:
+        with self._lock:
+            place = self._next
+            self._next += 1
+            return place
+
+
+def load(form: "Form") -> "Search":
+    """A form's code. DeviceFault if LLVM refuses it."""
+    from kernels import native
+
+    def compiling(name: str) -> None:
+        _log.warning("numba: compiling %s for this CPU; the next start will find it done", name)
+
+    try:
+        return native.load_form(form, compiling)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise DeviceFault(f"LLVM cannot make the form {form.name}: {error}") from error
+
+
+def fastest(versions: int) -> "Search":
+    """The form that is fastest here for so many versions: as remembered, or as measured now."""
+    from kernels import native
+
+    contenders = native.contenders(versions)
+    memory = "fastest-single" if versions == 1 else "fastest"
+    remembered = (native.recall(memory) or b"").decode()
+    for form in contenders:
+        if form.name == remembered:
+            return load(form)
+    searches = _loaded(contenders)
+    if len(searches) > 1:
+        searches = _by_speed(searches, 1 if versions == 1 else SIBLINGS)
+    native.keep(memory, searches[0].form.name.encode())
+    return searches[0]
+
+
+def _loaded(forms: Sequence["Form"]) -> list["Search"]:
+    searches, faults = [], []
+    for form in forms:
+        try:
+            searches.append(load(form))
+        except DeviceFault as fault:
+            faults.append(fault)
+    if not searches:
+        raise faults[-1]
+    return searches
+
+
+def _by_speed(searches: list["Search"], versions: int) -> list["Search"]:
+    work = Work(bytes(80), 0, tuple(range(versions)))
+    seconds = dict.fromkeys(searches, float("inf"))
+    for _ in range(TRIALS):
+        for search in searches:  # in turn, so that a busy moment of the machine meets all of them
+            seconds[search] = min(seconds[search], _trial(_Prepared(work, search)))
+    return sorted(searches, key=lambda search: seconds[search])
+
+
+def _trial(prepared: _Prepared) -> float:
+    """Seconds of this thread per hash."""
+    nonces = range(TRIAL_HASHES // len(prepared.work.versions))
+    scratch = prepared.search.scratch()
+    start = time.thread_time()
+    prepared.hits(nonces, scratch)
+    return time.thread_time() - start
+
+
+def open(selector: str | None, threads: int | None) -> Backend:
+    """All cores that we may use, or `threads` of them. DeviceUnavailable without Numba."""
+    if selector is not None:
+        raise ValueError(f"numba has no device {selector!r}: there is one, called numba")
+    check_threads(threads, MAX_THREADS)
+    if reason := _why_not():
+        raise DeviceUnavailable(reason)
+    return NumbaBackend(threads or _cores())
+
+
+def devices() -> list[DeviceInfo]:
+    """One: all cores together, with the forms that were found fastest."""
+    if reason := _why_not():
+        return [DeviceInfo("numba", False, "vector code for the CPU", reason)]
+    from kernels import native
+
+    names = [native.recall(memory) for memory in ("fastest-single", "fastest")]
+    forms = " and ".join(dict.fromkeys(name.decode() for name in names if name)) or "not yet compiled"
+    return [DeviceInfo("numba", True, f"{_cores()} threads of {native.cpu_model()}: {forms}")]
+
+
+def _why_not() -> str:
+    # Looked for, not imported: Numba takes longer to import than all the rest of a start.
+    if find_spec("numba") and find_spec("llvmlite"):
+        return ""
+    return "numba is not installed: pip install 'nonceforge[numba]'"
+
+
+def _cores() -> int:
+    # The affinity mask is what containers and taskset leave us of the machine.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MAX_THREADS)
