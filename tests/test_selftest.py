@@ -1,10 +1,11 @@
 """The self-test passes what is honest and refuses each of the mutants."""
 
 import hashlib
+from contextlib import closing
 
 import pytest
 
-from miner.backends import known_hits, self_test, spot_check
+from miner.backends import known_hits, open_backend, self_test, spot_check
 from miner.backends.python import PythonBackend
 from miner.backends.selftest import GENESIS, ROLLED, SMALL, Anchor, hits_of
 from miner.errors import DeviceFault, SelfTestFailed
@@ -91,6 +92,17 @@ def test_the_known_hits_are_as_many_as_chance_would_have_it() -> None:
     # 2**32 nonces at 2**-27 each: 32 expected, with a standard deviation of 5.7.
     assert all(10 < len(nonces) < 54 for nonces in known_hits.NONCES.values())
     assert GENESIS.hit.nonce in known_hits.NONCES[GENESIS.hit.version]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", known_hits.NONCES)
+def test_the_known_hits_are_all_there_are(version: int) -> None:
+    pytest.importorskip("numba", reason="an hour without")
+    work = Work(known_hits.HEADER, known_hits.TARGET, (version,))
+    batches = [range(start, start + (1 << 26)) for start in range(0, 1 << 32, 1 << 26)]
+    with closing(open_backend("numba")) as backend:
+        hits = [hit for batch in batches for hit in backend.scan(work, batch)]
+    assert tuple(hit.nonce for hit in hits) == known_hits.NONCES[version]
 
 
 class Wide(Grouped):

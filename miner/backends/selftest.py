@@ -39,10 +39,10 @@ STEP = 4
 FIRST_RANGE, WIDE_RANGE = 1 << 10, 1 << 20
 """Nonces of the first range that grows, and of the first that only a wide device is given."""
 
-NARROW_SECONDS, WIDE_SECONDS = 0.002, 0.0125
+NARROW_SECONDS, WIDE_SECONDS = 0.002, 0.008
 """A range that took longer is the last.
 
-So a slow device loses some milliseconds at each start, and a wide one is given up to STEP times 12.5 ms:
+So a slow device loses some milliseconds at each start, and a wide one is given up to STEP times 8 ms:
 a batch as the engine sizes it.
 """
 
