@@ -24,7 +24,7 @@ class WriterLock:
     """
 
     def __init__(self, store: Path) -> None:
-        self._file = store.with_name(store.name + ".lock").open("a+", encoding="ascii", errors="replace")
+        self._file = store.with_name(store.name + ".lock").open("a+", encoding="utf-8", errors="replace")
         try:
             _lock(self._file.fileno())
         except (BlockingIOError, PermissionError):

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from miner.errors import StoreCorrupt, StoreError
-from miner.header import HEADER_SIZE, display_hex, sha256d
+from miner.header import HEADER_SIZE, BlockHeader, display_hex, sha256d
 from miner.lock import WriterLock
 from miner.params import Params
 from miner.seal import Head, first_head, seal
@@ -94,9 +94,6 @@ class SqliteStore:
             if not readonly:
                 with _in_words(self._path, "opened"):
                     self._open_to_write(params)
-        except StoreCorrupt as error:
-            self.close()
-            raise StoreCorrupt(f"{error}{_what_is_left(self._path, params)}") from error
         except BaseException:
             self.close()
             raise
@@ -105,6 +102,8 @@ class SqliteStore:
         self._lock = WriterLock(self._path)
         if not self._path.exists():
             _create(self._path, first_head(params, FORMAT))
+        if not os.access(self._path, os.W_OK):  # which SQLite would find out at the first checkpoint
+            raise StoreError(f"{self._path} is read-only")
         self._connection = connection = _connect(self._path, "mode=rw")
         self._file = self._path.stat()
         for setting in ("journal_mode = WAL", "synchronous = FULL", "fullfsync = ON", "cell_size_check = ON"):
@@ -112,6 +111,10 @@ class SqliteStore:
         # After every commit the blocks move on from the log into the file. SQLite takes a damaged log for
         # one that ends there: what only the log held would be lost without a word.
         connection.execute("PRAGMA wal_autocheckpoint = 1")
+        connection.execute(
+            "BEGIN IMMEDIATE"
+        )  # refused now if it can only be read, and not at the first block
+        connection.execute("ROLLBACK")
         self._head = _read_head(connection, self._path)
 
     def _require_network(self, params: Params) -> None:
@@ -241,9 +244,13 @@ def _store_path(path: str | os.PathLike[str], *, may_be_missing: bool) -> Path:
             raise StoreError(f"{found} does not exist")
         elif not found.parent.is_dir():
             raise StoreError(f"{found} cannot be created: {found.parent} is not a directory")
-        elif _beside(found, "-wal").exists():
+        elif _size(_beside(found, "-wal")) > 0:
             raise StoreError(f"{found} is missing, its log {found}-wal is not: remove it to start anew")
     return found
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -258,8 +265,13 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
 
 
 def _reader(path: Path) -> sqlite3.Connection:
-    # Where nothing can be written SQLite cannot set up what readers share with a writer. Nor is there one.
-    alone = not os.access(path.parent, os.W_OK) and not _beside(path, "-wal").exists()
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        # Not mode=ro: that could not remove, when it is done, the files that it shares with a writer.
+        connection = _connect(path, "mode=rw")
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+    # Where SQLite cannot make those files there is no writer either, unless they are there.
+    alone = not _beside(path, "-wal").exists()
     return _connect(path, "immutable=1" if alone else "mode=ro")
 
 
@@ -308,26 +320,28 @@ def _read_head(connection: sqlite3.Connection, path: Path) -> Head:
 
 
 def _head_of(path: Path) -> Head:
-    with _in_words(path, "opened"), closing(_reader(path)) as connection:
-        return _read_head(connection, path)
+    try:
+        with _in_words(path, "opened"), closing(_reader(path)) as connection:
+            return _read_head(connection, path)
+    except StoreCorrupt as error:
+        raise StoreCorrupt(f"{error}{_what_is_left(path)}") from error
 
 
-def _what_is_left(path: Path, params: Params) -> str:
+def _what_is_left(path: Path) -> str:
     """For a damaged store, how many of its blocks are whole, in words; nothing for a file not ours."""
-    ours, whole, last = False, 0, params.genesis_header.hash
-    with suppress(*_SQLITE_ERRORS, TypeError), closing(_reader(path)) as connection:
+    ours, whole, last = False, 0, b""
+    with suppress(*_SQLITE_ERRORS, TypeError, ValueError), closing(_reader(path)) as connection:
         connection.execute("PRAGMA writable_schema = ON")  # read what there is of a truncated file
         ours = connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
         for number, raw, kept in connection.execute("SELECT number, raw, seal FROM block ORDER BY number"):
-            if (number, kept) != (whole + 1, seal(last, number, raw)):
+            before = (
+                last or BlockHeader.parse(raw[:HEADER_SIZE]).previous
+            )  # the genesis block, which the head knew
+            if (number, kept) != (whole + 1, seal(before, number, raw)):
                 break
             whole, last = number, kept
-    found = (
-        f"its first {whole} blocks are whole, block {whole + 1} is missing or damaged"
-        if whole
-        else "block 1 is missing or damaged"
-    )
-    return f"; {found}" if ours else ""
+    found = f"its first {whole} blocks are whole, block {whole + 1} is" if whole else "block 1 is"
+    return f"; {found} missing or damaged" if ours else ""
 
 
 # -- errors --------------------------------------------------------------------------------------------

@@ -24,8 +24,9 @@ REGTEST = network("regtest")
 
 
 def a_block(number: int) -> bytes:
-    """Something of a small block's size; a store does not care what it says."""
-    return b"".join(sha256d(b"%d %d" % (number, part)) for part in range(7))
+    """Something of a small block's size; a store cares for no more than the first one's parent."""
+    parent = REGTEST.genesis_header.hash if number == 1 else sha256d(b"%d" % (number - 1))
+    return bytes(4) + parent + b"".join(sha256d(b"%d %d" % (number, part)) for part in range(6))
 
 
 def filled(path: Path, count: int) -> Path:
@@ -180,6 +181,9 @@ def test_a_reader_cannot_write_and_makes_no_file(path: Path) -> None:
         SqliteStore(path, REGTEST, readonly=True)
     assert list(path.parent.iterdir()) == []
     filled(path, 1)
+    before = sorted(path.parent.iterdir())
+    assert contents(path) == [a_block(1)]
+    assert sorted(path.parent.iterdir()) == before
     with (
         SqliteStore(path, REGTEST, readonly=True) as store,
         pytest.raises(StoreError, match="not open for writing"),
@@ -246,7 +250,8 @@ def test_a_log_without_its_store_is_not_thrown_away(path: Path) -> None:
     log.write_bytes(b"what a killed process left")
     with pytest.raises(StoreError, match="is missing, its log"):
         SqliteStore(path, REGTEST)
-    assert log.exists()
+    log.write_bytes(b"")
+    SqliteStore(path, REGTEST).close()
 
 
 def test_what_is_left_of_an_unfinished_creation_is_replaced(path: Path) -> None:
@@ -306,7 +311,7 @@ def test_a_store_removed_under_its_writer_takes_no_more_blocks(path: Path) -> No
             store.append(a_block(1))
 
 
-READ_ONLY_DIRECTORY = """
+READ_ONLY = """
 import os, sys
 from miner.errors import StoreError
 from miner.params import network
@@ -314,30 +319,44 @@ from miner.store import SqliteStore
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)  # root may write anywhere
-for name, readonly in (("new.sqlite", False), ("chain.sqlite", False), ("chain.sqlite", True)):
-    try:
-        with SqliteStore(sys.argv[1] + "/" + name, network("regtest"), readonly=readonly) as store:
-            print(len(list(store.blocks())))
-    except StoreError as error:
-        print(error)
+for name in sys.argv[1:]:
+    for readonly in (False, True):
+        try:
+            with SqliteStore(name, network("regtest"), readonly=readonly) as store:
+                print(len(list(store.blocks())))
+        except StoreError as error:
+            print(error)
 """
 
 
-def test_a_read_only_directory_can_be_read_from_and_says_why_it_cannot_be_written_to(tmp_path: Path) -> None:
-    directory = tmp_path / "archive"
-    directory.mkdir()
-    filled(directory / "chain.sqlite", 3)
-    (directory / "chain.sqlite.lock").unlink()
-    for folder in (directory, *list(directory.parents)[:3]):
-        folder.chmod(0o555 if folder == directory else 0o755)
-    child = subprocess.run(
-        [sys.executable, "-c", READ_ONLY_DIRECTORY, directory], capture_output=True, text=True, check=True
-    )
-    new, old, read = child.stdout.splitlines()
-    directory.chmod(0o755)
-    assert new == f"{directory}/new.sqlite cannot be opened: Permission denied"
-    assert old == f"{directory}/chain.sqlite cannot be opened: Permission denied"
-    assert read == "3"
+def as_somebody_else(*paths: Path) -> list[str]:
+    """What becomes of each path when a user who is not root opens it to write, then to read."""
+    command = [sys.executable, "-c", READ_ONLY, *map(str, paths)]
+    child = subprocess.run(command, capture_output=True, text=True, check=True)
+    return child.stdout.splitlines()
+
+
+def test_what_is_read_only_can_be_read_and_says_at_once_why_it_cannot_be_written_to(tmp_path: Path) -> None:
+    locked, free = tmp_path / "archive", tmp_path / "free"
+    for directory in (locked, free):
+        directory.mkdir()
+        filled(directory / "chain.sqlite", 3).chmod(0o444)
+        (directory / "chain.sqlite.lock").unlink()
+    for directory in list(locked.parents)[:3]:
+        directory.chmod(0o755)
+    free.chmod(0o777)
+    locked.chmod(0o555)
+    new, old, fixed = locked / "new.sqlite", locked / "chain.sqlite", free / "chain.sqlite"
+    said = as_somebody_else(new, old, fixed)
+    locked.chmod(0o755)
+    assert said == [
+        f"{new} cannot be opened: Permission denied",
+        f"{new} does not exist",
+        f"{old} cannot be opened: Permission denied",
+        "3",
+        f"{fixed} is read-only",
+        "3",
+    ]
 
 
 # -- damage --------------------------------------------------------------------------------------------
@@ -445,6 +464,8 @@ def test_a_truncated_store_says_which_block_is_the_first_lost(path: Path) -> Non
         SqliteStore(path, REGTEST)
     whole = int(one_sentence(error).split("its first ")[1].split()[0])
     assert 100 < whole < 190
+    with pytest.raises(StoreCorrupt, match=f"its first {whole} blocks"):
+        network_of(path)
 
 
 def test_a_head_that_is_lost_says_that_the_blocks_are_not(path: Path) -> None:
