@@ -93,8 +93,8 @@ def shift(before: Sequence[float], after: Sequence[float]) -> Interval:
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     rank = max(1, math.floor(pairs / 2 - z * math.sqrt(pairs * (total + 1) / 12)))
     # Two equal distributions lie wholly apart with this probability: no interval can do better.
-    apart = 2 / math.comb(total, len(before))
-    return Interval(median(differences), differences[rank - 1], differences[-rank], min(CONFIDENCE, 1 - apart))
+    coverage = min(CONFIDENCE, 1 - 2 / math.comb(total, len(before)))
+    return Interval(median(differences), differences[rank - 1], differences[-rank], coverage)
 
 
 def poisson_score(count: int, expected: float) -> float:

@@ -1,0 +1,197 @@
+"""The measuring core: warm-up, and rounds in which the devices take turns.
+
+Devices are interleaved so that whatever the machine does hits all alike. A round is a series of
+scans as the engine sizes them, on real works whose hits are collected; creating the works is
+part of mining and is timed too. Between rounds a yardstick, plain hashlib on one thread, tells how
+fast the machine is at that moment.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from bench.energy import Meter, card_of, meter_for
+from bench.ground import Ground, target_of
+from bench.load import Load, read_load
+from bench.nvml import Card
+from bench.proof import Scanned, hit_bits
+from bench.results import Round
+from miner.backends import Backend
+from miner.work import Span
+
+Clock = Callable[[], float]
+
+STABLE = 0.03
+"""Three warm-up scans in a row within this of each other end the warm-up."""
+
+WARM_UP_ROUND = 1_000_000
+"""The ground of the first warm-up scan, a round that is never timed; one further for each scan."""
+
+_BARREN = target_of(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how often. Seconds."""
+
+    rounds: int = 15
+    round_seconds: float = 0.3
+    """At least: a round ends with the scan that passes it."""
+    batch_seconds: float = 0.05
+    """One scan: the engine's time slice."""
+    warmup_seconds: float = 2.0
+    """At most."""
+    yardstick_hashes: int = 25_000
+    proof_seconds: float = 6.0
+    """What the proof of one device may cost, about."""
+    windows: int = 8
+    """Dense windows per device (bench.proof.WINDOW): eight hold 16,000 hits."""
+
+
+DEFAULT = Plan()
+QUICK = Plan(rounds=7, warmup_seconds=1.0, proof_seconds=2.0)
+
+
+@dataclass
+class Candidate:
+    """A device that is open, in one setting, and what has been measured of it so far."""
+
+    device: Backend
+    name: str
+    """What `open_backend` took: "numba" even if it runs on three threads."""
+    gpu: bool = False
+    threads: int = 1
+    versions: int = 1
+    sweep: str = ""
+    batch_seconds: float | None = None
+    """None: the plan's."""
+    open_seconds: float = 0.0
+    first_seconds: float = 0.0
+    warmup: int = 0
+    batch: int = 1
+    """Hashes per scan, set by the warm-up."""
+    bits: int = 0
+    """One hash in 2**bits is a hit in the timed rounds, set by the warm-up."""
+    rounds: list[Round] = field(default_factory=list)
+    scans: list[Scanned] = field(default_factory=list)
+    others: list[float | None] = field(default_factory=list)
+    """Processor seconds that somebody else had, per round."""
+    throttles: int = 0
+    """How often a processor was slowed for its heat during the rounds."""
+    slowdowns: set[str] = field(default_factory=set)
+    """What slowed the card after any round."""
+    card: Card | None = None
+    fault: str = ""
+    """Why it was dropped."""
+    meter: Meter | None = None
+
+    @property
+    def rate(self) -> float:
+        """H/s over all rounds so far; 0.0 before the first."""
+        seconds = sum(round.seconds for round in self.rounds)
+        return sum(round.hashes for round in self.rounds) / seconds if seconds else 0.0
+
+
+class Measurement:
+    """Everything that the rounds of one run share."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        ground: Ground,
+        *,
+        clock: Clock = time.perf_counter,
+        load: Callable[[], Load] = read_load,
+    ) -> None:
+        self.plan, self.ground = plan, ground
+        self._clock, self._load = clock, load
+
+    def warm_up(self, candidate: Candidate) -> None:
+        """Scan until the rate is stable, and size the batches. The first scan is timed apart."""
+        seconds = candidate.batch_seconds or self.plan.batch_seconds
+        rates: list[float] = []
+        started, hashes = self._clock(), 1024
+        while not _stable(rates) and self._clock() - started < self.plan.warmup_seconds:
+            # Another work each time: a device that kept an answer would seem endlessly fast.
+            number = WARM_UP_ROUND + candidate.warmup
+            batch = next(self.ground.spans(number, candidate.versions, _BARREN, hashes))
+            before = self._clock()
+            candidate.device.scan(*batch)
+            took = max(self._clock() - before, 1e-7)
+            candidate.first_seconds = candidate.first_seconds or took
+            candidate.warmup += 1
+            if took >= seconds / 2:
+                rates.append(batch.hashes / took)
+            # A short scan is mostly overhead and says little: four times as many next at most.
+            most = (1 << 32) * candidate.versions
+            hashes = max(1, min(int(batch.hashes * seconds / took), batch.hashes * 4, most))
+        rate = median(rates[-3:]) if rates else hashes / seconds
+        candidate.batch = max(1, int(rate * seconds))
+        candidate.bits = hit_bits(rate * self.plan.round_seconds * self.plan.rounds)
+        candidate.card = card_of(candidate.name) if candidate.gpu else None
+        candidate.meter = meter_for(candidate.name, candidate.gpu)
+
+    def yardstick(self) -> float:
+        """H/s of plain hashlib on this thread, now."""
+        sha256, count = hashlib.sha256, self.plan.yardstick_hashes
+        header, started = bytes(76), self._clock()
+        for nonce in range(count):
+            sha256(sha256(header + nonce.to_bytes(4, "little")).digest()).digest()
+        return count / (self._clock() - started)
+
+    def interleave(self, candidates: Sequence[Candidate], on_round: Callable[[int], None]) -> None:
+        """All rounds of all candidates. One that raises is dropped, with its fault."""
+        yardstick = self.yardstick()
+        for number in range(self.plan.rounds):
+            # Another one starts each time: nobody always follows the same neighbour.
+            turn = number % max(len(candidates), 1)
+            for candidate in [*candidates[turn:], *candidates[:turn]]:
+                if not candidate.fault:
+                    self._take_turn(candidate, number, yardstick)
+                    after = self.yardstick()
+                    if not candidate.fault:
+                        candidate.rounds[-1] = _with_yardstick(candidate.rounds[-1], (yardstick + after) / 2)
+                    yardstick = after
+            on_round(number + 1)
+
+    def _take_turn(self, candidate: Candidate, number: int, yardstick: float) -> None:
+        batches = self.ground.spans(number, candidate.versions, target_of(candidate.bits), candidate.batch)
+        read = candidate.meter.read if candidate.meter else lambda: None
+        load, joules = self._load(), read()
+        try:
+            scans, seconds = self._timed(candidate.device, batches)
+        except Exception as error:  # noqa: BLE001 - a device may raise anything; the others go on
+            candidate.fault = f"it raised {error!r:.200} in round {number}"
+            return
+        spent, now = read(), self._load()
+        hashes = sum(scan.span.hashes for scan in scans)
+        used = spent - joules if spent is not None and joules is not None else None
+        candidate.rounds.append(Round(hashes, seconds, yardstick, used))
+        candidate.scans += scans
+        candidate.others.append(now.others_since(load))
+        if candidate.card and (slowed := candidate.card.slowdowns()):
+            candidate.slowdowns.add(slowed)
+        candidate.throttles += (now.throttles or 0) - (load.throttles or 0)
+
+    def _timed(self, device: Backend, batches: Iterator[Span]) -> tuple[list[Scanned], float]:
+        """Scan until the round is over; what every scan returned is kept, to be proven."""
+        scans: list[Scanned] = []
+        clock, least, scan = self._clock, self.plan.round_seconds, device.scan
+        started = clock()
+        while True:
+            batch = next(batches)
+            scans.append(Scanned(batch, scan(batch.work, batch.nonces)))
+            seconds = clock() - started
+            if seconds >= least:
+                return scans, seconds
+
+
+def _stable(rates: Sequence[float]) -> bool:
+    last = rates[-3:]
+    return len(last) == 3 and max(last) <= min(last) * (1 + STABLE)
+
+
+def _with_yardstick(round: Round, yardstick: float) -> Round:
+    return Round(round.hashes, round.seconds, yardstick, round.joules)
