@@ -2,9 +2,10 @@
 
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import FrozenInstanceError
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from miner.block import (
@@ -128,6 +129,17 @@ def test_an_absurd_count_is_refused_before_anything_is_allocated(place: int) -> 
     assert peak < 100_000
 
 
+def test_a_count_of_more_than_the_bytes_that_are_left_can_hold_is_refused_as_such() -> None:
+    raw = MAINNET.genesis
+    sentence = "20 inputs cannot be in the 199 bytes that are left"  # an input has 41 bytes at least
+    assert sentence in refused(raw[:85] + b"\x14" + raw[86:])
+
+
+def test_a_count_that_the_bytes_can_just_hold_is_read() -> None:
+    empty = bytes.fromhex("01000000" + "0000" + "00000000")
+    assert len(Block.parse(MAINNET.genesis[:80] + b"\x02" + 2 * empty).transactions) == 2
+
+
 def test_an_unknown_flag_and_an_announced_witness_that_is_missing_are_refused() -> None:
     head, tail = bytes.fromhex("01000000"), bytes.fromhex("00000000")
     body = b"\x01" + bytes(TxIn(bytes(32), 0, b"")) + b"\x01" + bytes(TxOut(0, b""))
@@ -157,6 +169,12 @@ def test_any_bytes_are_a_block_or_a_sentence(raw: bytes) -> None:
 
 
 @given(st.integers(0, 2**64 - 1))
+@example(0xFC)
+@example(0xFD)
+@example(0xFFFF)
+@example(0x1_0000)
+@example(0xFFFF_FFFF)
+@example(0x1_0000_0000)
 def test_a_compact_size_survives_and_is_as_short_as_can_be(value: int) -> None:
     written = compact_size(value)
     assert Reader(written).size("value") == value
@@ -179,6 +197,13 @@ def test_any_transaction_survives(transaction: Transaction) -> None:
     assert (again.wtxid == again.txid) == (not again.witnesses)
 
 
+def test_a_stack_of_empty_items_takes_one_byte_each() -> None:
+    transaction = Transaction(1, (TxIn(bytes(32), 0, b""),), (TxOut(0, b""),), ((b"",) * 100,))
+    assert Transaction.parse(bytes(transaction)) == transaction
+    assert transaction.weight == 4 * len(transaction.stripped) + 2 + 1 + 100  # flag, count, items
+    assert transaction.lock_time == 0
+
+
 def test_stacks_that_are_all_empty_are_no_witness() -> None:
     assert Transaction(1, (TxIn(bytes(32), 0, b""),), (), ((),)).witnesses == ()
 
@@ -188,12 +213,26 @@ def test_values_outside_the_format_are_refused_at_once() -> None:
         TxIn(bytes(31), 0, b"")
     with pytest.raises(ValueError, match="sequence 4294967296"):
         TxIn(bytes(32), 0, b"", 2**32)
+    with pytest.raises(ValueError, match="index 4294967296"):
+        TxIn(bytes(32), 2**32, b"")
     with pytest.raises(ValueError, match="9223372036854775808"):
         TxOut(2**63, b"")
+    with pytest.raises(ValueError, match="-9223372036854775809"):
+        TxOut(-(2**63) - 1, b"")
     with pytest.raises(ValueError, match="2 witnesses for 1 inputs"):
         Transaction(1, (TxIn(bytes(32), 0, b""),), (), ((b"a",), (b"b",)))
     with pytest.raises(ValueError, match="lock time -1"):
         Transaction(1, (), (), (), -1)
+
+
+def test_parts_of_a_transaction_cannot_be_changed() -> None:
+    for part, field in (
+        (TxIn(bytes(32), 0, b""), "index"),
+        (TxOut(0, b""), "value"),
+        (Transaction(1, (), ()), "version"),
+    ):
+        with pytest.raises(FrozenInstanceError):
+            setattr(part, field, 1)
 
 
 # The merkle tree

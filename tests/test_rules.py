@@ -267,6 +267,31 @@ def test_a_transaction_that_breaks_a_rule_is_refused_with_its_word(
     assert caught.value.kind is rule
 
 
+def sized(size: int) -> Transaction:
+    """A transaction of `size` bytes."""
+    room = size - len(bytes(replace(PAYMENT, outputs=(TxOut(0, bytes(70_000)),))))
+    return replace(PAYMENT, outputs=(TxOut(0, bytes(70_000 + room)),))
+
+
+ALLOWED = {
+    "a megabyte": sized(1_000_000),
+    "all the money there is": replace(PAYMENT, outputs=(TxOut(MAX_MONEY - 1, b""), TxOut(1, b""))),
+    "a coinbase script of 2 bytes": replace(PAYMENT, inputs=(replace(NOTHING, script=bytes(2)),)),
+    "a coinbase script of 100 bytes": replace(PAYMENT, inputs=(replace(NOTHING, script=bytes(100)),)),
+    "two outputs of one transaction": replace(PAYMENT, inputs=(SPENT, replace(SPENT, index=1))),
+}
+
+
+@pytest.mark.parametrize("transaction", ALLOWED.values(), ids=list(ALLOWED))
+def test_what_is_just_within_the_limits_is_allowed(transaction: Transaction) -> None:
+    check_transaction(transaction)
+
+
+def test_a_byte_over_a_megabyte_is_too_large() -> None:
+    with pytest.raises(RuleError, match="bad-txns-oversize: 1000001 bytes"):
+        check_transaction(sized(1_000_001))
+
+
 def test_every_transaction_of_a_block_is_checked() -> None:
     assert body_word(coinbase(), PAYMENT, replace(PAYMENT, outputs=(TxOut(-1, b""),))) is Rule.OUTPUT_NEGATIVE
 
@@ -304,6 +329,7 @@ def test_the_coinbase_starts_with_the_height_from_bip_34_on() -> None:
     check_block_in_context(block, 7, REGTEST, MTP)
     assert context_word(block, 8) is Rule.COINBASE_HEIGHT
     check_block_in_context(block, 8, replace(REGTEST, bip34_height=9), MTP)
+    assert context_word(block, 8, replace(REGTEST, bip34_height=8)) is Rule.COINBASE_HEIGHT
 
 
 def locked(lock_time: int, sequence: int = 0) -> Transaction:
@@ -320,6 +346,16 @@ def test_a_transaction_locked_to_a_time_waits_for_the_median_and_once_waited_for
     check_block_in_context(block_of(coinbase(), locked(MTP - 1)), 1, REGTEST, MTP)
     assert context_word(block) is Rule.TXN_NONFINAL
     check_block_in_context(block, 1, replace(REGTEST, csv_height=2), MTP)
+
+
+def test_a_lock_time_of_500_million_is_a_time_and_one_less_a_height() -> None:
+    check_block_in_context(block_of(coinbase(), locked(500_000_000)), 1, REGTEST, MTP)
+    assert context_word(block_of(coinbase(), locked(499_999_999))) is Rule.TXN_NONFINAL
+
+
+def test_a_lock_time_counts_if_one_input_lets_it() -> None:
+    both = replace(locked(9), inputs=(replace(SPENT, sequence=0), replace(SPENT, index=1)))
+    assert context_word(block_of(coinbase(9), both), 9) is Rule.TXN_NONFINAL
 
 
 def test_a_lock_time_that_every_input_switches_off_does_not_count() -> None:
@@ -341,6 +377,7 @@ def test_a_commitment_to_the_witnesses_lets_them_in() -> None:
     check_block_in_context(committed(WITNESSED), 1, REGTEST, MTP)
     check_block_in_context(committed(WITNESSED, reserved=[b"r" * 32], seen=b"r" * 32), 1, REGTEST, MTP)
     check_block_in_context(committed(), 1, REGTEST, MTP)
+    check_block_in_context(committed(WITNESSED), 1, replace(REGTEST, segwit_height=1), MTP)
 
 
 def test_witnesses_without_a_commitment_are_unexpected() -> None:
