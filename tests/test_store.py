@@ -68,15 +68,15 @@ def test_a_new_store_is_empty(path: Path) -> None:
 
 
 @settings(max_examples=10, deadline=None)
-@given(blocks=st.lists(st.binary(max_size=9000), max_size=8), sessions=st.integers(1, 3))
+@given(blocks=st.lists(st.binary(max_size=9000), max_size=8), openings=st.integers(1, 3))
 def test_both_stores_give_back_what_was_appended_in_order(
-    tmp_path_factory: pytest.TempPathFactory, blocks: list[bytes], sessions: int
+    tmp_path_factory: pytest.TempPathFactory, blocks: list[bytes], openings: int
 ) -> None:
     path = tmp_path_factory.mktemp("store") / "chain.sqlite"
     memory = MemoryStore()
-    for session in range(sessions):
+    for opening in range(openings):
         with SqliteStore(path, REGTEST) as store:
-            for block in blocks[session::sessions]:
+            for block in blocks[opening::openings]:
                 store.append(block)
                 memory.append(block)
             assert list(store.blocks()) == list(memory.blocks())
