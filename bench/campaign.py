@@ -21,6 +21,7 @@ from miner.errors import DeviceError, DeviceUnavailable
 
 Progress = Callable[[str], None]
 
+
 class Setting(NamedTuple):
     """A device to measure, and how. None leaves it to the device or the plan."""
 

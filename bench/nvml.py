@@ -53,7 +53,7 @@ class Card:
         return ", ".join(part for part in parts if part)
 
     def uuid(self) -> str:
-        """"GPU-..."."""
+        """ "GPU-..."."""
         return _text(self._ask("nvmlDeviceGetUUID"))
 
     def _ask(self, function: str, *arguments: object) -> Any:

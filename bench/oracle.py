@@ -72,6 +72,7 @@ def choose(oracles: Sequence[Oracle], kind: str, hashes: int, seconds: float) ->
     One of another kind if it gets through half of them; else whoever gets furthest, be it the device
     itself, scanning again.
     """
+
     def coverage(oracle: Oracle) -> float:
         return min(1.0, oracle.rate * seconds / hashes)
 

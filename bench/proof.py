@@ -137,7 +137,9 @@ def check_shape(scans: Sequence[Scanned]) -> None:
     count, expected = sum(len(hits) for _, hits in scans), _expected_hits(scans)
     score = poisson_score(count, expected)
     if abs(score) > MAX_SCORE:
-        raise DeviceFault(f"it returned {count:,} hits where {expected:,.0f} were expected ({score:+.0f} sigma)")
+        raise DeviceFault(
+            f"it returned {count:,} hits where {expected:,.0f} were expected ({score:+.0f} sigma)"
+        )
 
 
 def _extra(scan: Scanned) -> int:

@@ -14,7 +14,12 @@ from miner.work import Hit, Span, Work
 from tests import mutants
 
 TINY = Plan(
-    rounds=3, round_seconds=0.06, batch_seconds=0.005, warmup_seconds=0.05, yardstick_hashes=500, proof_seconds=1.0,
+    rounds=3,
+    round_seconds=0.06,
+    batch_seconds=0.005,
+    warmup_seconds=0.05,
+    yardstick_hashes=500,
+    proof_seconds=1.0,
     windows=4,
 )
 SOUND = Density(16_400, 0, 0)
@@ -85,8 +90,13 @@ def test_the_proof_alone_catches(broken):
 @pytest.mark.parametrize("broken", mutants.MUTANTS, ids=lambda kind: kind.__name__)
 def test_no_mutant_of_the_self_test_gets_a_rate(broken):
     plan = Plan(
-        rounds=3, round_seconds=0.01, batch_seconds=0.005, warmup_seconds=0.02, yardstick_hashes=200,
-        proof_seconds=0.2, windows=2,
+        rounds=3,
+        round_seconds=0.01,
+        batch_seconds=0.005,
+        warmup_seconds=0.02,
+        yardstick_hashes=200,
+        proof_seconds=0.2,
+        windows=2,
     )
     results = run([candidate_for(broken(), Setting("python"))], plan, mode="test", seed=1)
     assert results.rows == ()
