@@ -117,8 +117,8 @@ class Session:
         return self._request(now, "mining.submit", given)
 
     def knows(self, job: Job) -> bool:
-        """Whether shares of this very job can be handed in: not if superseded, or of another connection."""
-        return self.state in (State.AUTHORIZING, State.MINING) and self._jobs.holds(job)
+        """Whether shares of this job can be handed in: not if it is superseded, or another connection's."""
+        return self.working and self._jobs.holds(job)
 
     def outgoing(self) -> bytes:
         """What is to be sent now; each byte is given out once."""
@@ -176,7 +176,7 @@ class Session:
     def _line(self, line: bytes, now: float) -> list[Event]:
         if line.startswith(b"HTTP/"):
             raise RemoteProtocolError(
-                f"not a pool, a web server answers: {excerpt(line.decode('latin-1'), 40)}"
+                f"not a pool, a web server answers: {excerpt(line.decode('latin-1').strip(), 40)}"
             )
         try:
             message = parse_message(line)
@@ -331,6 +331,11 @@ class Session:
 
     def _over(self) -> bool:
         return self.state is State.CLOSED
+
+    @property
+    def working(self) -> bool:
+        """Whether there is a job, and a pool that takes shares of it."""
+        return self.state in (State.AUTHORIZING, State.MINING) and self._jobs.started
 
     @property
     def difficulty(self) -> float:

@@ -56,13 +56,16 @@ class Jobs:
         """The version bits to roll; None: that was not granted."""
         self.target = DIFFICULTY_1_TARGET
         """Of the next job: the difficulty is 1 until the pool says otherwise."""
+        self.started = False
+        """Whether a job has come on this connection."""
         self._subscription: Subscription | None = None
         self._early: Notify | None = None
         self._jobs: dict[str, Job] = {}
 
     def holds(self, job: Job) -> bool:
-        """Whether this very job is still good: not superseded, not another's of the same id."""
-        return self._jobs.get(job.id) is job
+        """Whether this job is still good: not superseded, not another's of the same id."""
+        # Equal is enough: a pool may send the same job again, after a new connection for instance.
+        return self._jobs.get(job.id) == job
 
     def subscribed(self, subscription: Subscription, former: Resumption | None) -> list[NewJob]:
         """The extranonce is known, perhaps the same as in the former connection; a job may wait for it."""
@@ -119,6 +122,7 @@ class Jobs:
             target=self.target,  # fixed here: a difficulty that comes later is for later jobs
             version_mask=self.mask or 0,
         )
+        self.started = True
         newest = next(reversed(self._jobs.values()), None)
         same_tip = newest is not None and newest.previous == job.previous
         if notify.clean:

@@ -77,6 +77,8 @@ class FakeNode:
 
     def close(self) -> None:
         self._closing = True
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept, which keeps the port
         self._server.close()
         self.cut()
         with self._changed:

@@ -315,8 +315,9 @@ def test_the_next_connection_resumes_the_session_and_keeps_its_shares():
     again = Session(USER, PASSWORD, resume=session.resumption)
     again.start(0.0)
     assert sent(again)[1]["params"][1] == "6b02edd2"
-    assert not again.knows(job)
     again.receive(SUBSCRIBED, 0.0)
+    assert not again.knows(job)  # the pool has not said yet what it works on
+    again.receive(call("mining.notify", ["2", *NOTIFY[1:8], False]), 0.0)
     assert again.knows(job)
     again.submit(share, 0.0)
 
@@ -780,12 +781,13 @@ def test_p27_another_protocol_on_the_port_is_recognised(data, word):
 
 def test_p28_the_jobs_of_another_connection_are_unknown_even_under_the_same_id():
     old = job_of(mining().receive(call("mining.notify", NOTIFY), 0.0))
-    session = mining()
-    session.receive(call("mining.notify", NOTIFY), 0.0)
+    session = started()
+    session.receive(answer(2, [[], "00000000", 8]) + AUTHORIZED + call("mining.notify", NOTIFY), 0.0)
     assert not session.knows(old)
     resumed = Session(USER, PASSWORD, resume=mining().resumption)
     resumed.start(0.0)
     resumed.receive(answer(2, [[["mining.notify", "6b02edd2"]], "00000000", 8]), 0.0)
+    resumed.receive(call("mining.notify", ["2", *NOTIFY[1:8], False]), 0.0)
     assert not resumed.knows(old)
 
 

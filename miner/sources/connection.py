@@ -156,7 +156,10 @@ def _encrypted(
 ) -> socket.socket:
     sock.settimeout(seconds)
     context = tls if tls is not None else ssl.create_default_context()
-    return context.wrap_socket(sock, server_hostname=endpoint.host)
+    try:
+        return context.wrap_socket(sock, server_hostname=endpoint.host)
+    except TimeoutError:
+        raise OSError(None, "no answer to the TLS handshake: perhaps the port does not speak TLS") from None
 
 
 def reason(error: Exception) -> str:
