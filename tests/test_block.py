@@ -197,6 +197,16 @@ def test_any_transaction_survives(transaction: Transaction) -> None:
     assert (again.wtxid == again.txid) == (not again.witnesses)
 
 
+def test_the_smallest_inputs_and_outputs_are_read() -> None:
+    smallest_in, smallest_out = TxIn(bytes(32), 0, b""), TxOut(0, b"")
+    for transaction in (
+        Transaction(1, (smallest_in,) * 10, ()),
+        Transaction(1, (smallest_in,), (smallest_out,) * 10),
+        Transaction(1, (smallest_in,) * 100, (), ((b"",),) * 100),
+    ):
+        assert Transaction.parse(bytes(transaction)) == transaction
+
+
 def test_a_stack_of_empty_items_takes_one_byte_each() -> None:
     transaction = Transaction(1, (TxIn(bytes(32), 0, b""),), (TxOut(0, b""),), ((b"",) * 100,))
     assert Transaction.parse(bytes(transaction)) == transaction
