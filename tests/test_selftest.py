@@ -95,6 +95,7 @@ def test_the_known_hits_are_as_many_as_chance_would_have_it() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("version", known_hits.NONCES)
 def test_the_known_hits_are_all_there_are(version: int) -> None:
     pytest.importorskip("numba", reason="an hour without")
