@@ -195,12 +195,12 @@ def test_auto_takes_opencl_only_on_a_gpu(kinds: dict[str, ModuleType], gpu: bool
 
 
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "miner.backends.opencl", raising=False)
-    monkeypatch.setitem(sys.modules, "miner.backends.opencl", None)
+    monkeypatch.delitem(sys.modules, "miner.backends.numba", raising=False)
+    monkeypatch.setitem(sys.modules, "miner.backends.numba", None)
     with pytest.raises(DeviceUnavailable, match="cannot be loaded"):
-        open_backend("opencl")
-    error = ModuleNotFoundError("No module named 'pyopencl'", name="pyopencl")
-    assert miner.backends._missing(error) == "pyopencl is not installed: pip install 'nonceforge[opencl]'"
+        open_backend("numba")
+    error = ModuleNotFoundError("No module named 'numpy'", name="numpy")
+    assert miner.backends._missing("numba", error) == "numpy is not installed: pip install 'nonceforge[numba]'"
 
 
 def test_every_kind_is_listed_and_the_absent_say_why() -> None:

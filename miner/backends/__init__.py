@@ -33,8 +33,8 @@ Open = Callable[[str | None, int | None], Backend]
 KINDS = ("cuda", "opencl", "numba", "multiprocess", "python", "numpy")
 """Our own, fastest first, as `auto` tries them (docs/decisions/0042-the-order-of-auto.md)."""
 
-EXTRAS = {"cupy": "cuda", "pyopencl": "opencl", "numba": "numba", "numpy": "numpy"}
-"""A library that a kind may lack -> the extra of ours that installs it."""
+EXTRAS = {"cuda": "cuda12", "opencl": "opencl", "numba": "numba", "numpy": "numpy"}
+"""Kind -> the extra of ours that installs all the libraries it needs."""
 
 GROUP = "miner.backends"
 """Entry points in it are kinds from other packages."""
@@ -121,13 +121,13 @@ def _module(kind: str) -> "_Kind":
     try:
         return cast(_Kind, importlib.import_module(f"{__name__}.{kind}"))
     except ImportError as error:
-        raise DeviceUnavailable(_missing(error)) from error
+        raise DeviceUnavailable(_missing(kind, error)) from error
 
 
-def _missing(error: ImportError) -> str:
+def _missing(kind: str, error: ImportError) -> str:
     library = (error.name or "").partition(".")[0]
-    if isinstance(error, ModuleNotFoundError) and library in EXTRAS:
-        return f"{library} is not installed: pip install 'nonceforge[{EXTRAS[library]}]'"
+    if isinstance(error, ModuleNotFoundError) and kind in EXTRAS and library not in {"", "miner", "kernels"}:
+        return f"{library} is not installed: pip install 'nonceforge[{EXTRAS[kind]}]'"
     return f"it cannot be loaded: {error}"
 
 
