@@ -200,7 +200,8 @@ def test_a_missing_library_is_named_with_what_installs_it(monkeypatch: pytest.Mo
     with pytest.raises(DeviceUnavailable, match="cannot be loaded"):
         open_backend("numba")
     error = ModuleNotFoundError("No module named 'numpy'", name="numpy")
-    assert miner.backends._missing("numba", error) == "numpy is not installed: pip install 'nonceforge[numba]'"
+    advice = miner.backends._missing("numba", error)
+    assert advice == "numpy is not installed: pip install 'nonceforge[numba]'"
 
 
 def test_every_kind_is_listed_and_the_absent_say_why() -> None:
