@@ -19,28 +19,31 @@ PACKAGES = ("bench", "miner", "kernels")
 
 MINER = """
 errors
-header target
+header target untrusted
 params transaction
 block address
 work
 header_rules
 rules
-template_fields untrusted
-template stratum
-backends.protocol lock news seal
-backends.known_hits
-backends.python
+template_fields stratum_params
+template stratum_wire stratum_jobs
+stratum_events
+stratum
+lock news seal estimate meter pace
+backends.protocol backends.tuned backends.nvml backends.launches backends.cuda_errors backends.known_hits
+backends.python backends.numpy backends.numba backends.cuda backends.opencl backends.selftest
 backends.worker
-backends.multiprocess backends.numpy backends.numba backends.cuda backends.opencl
-backends.selftest
+backends.multiprocess
 backends
-meter pace
 store chain grind
 dispatch
 lane
 stats run
 engine
 sources
+sources.connection
+sources.jsonrpc sources.pool_link
+sources.node_client
 sources.local sources.rpc sources.pool
 view
 live

@@ -200,14 +200,14 @@ class Overtaken(Chain):
 
 def test_a_share_that_is_overtaken_on_its_way_is_stale_and_a_job_follows() -> None:
     chain = Overtaken(REGTEST, MemoryStore(), clock=Clock())
-    miner = Miner(chain, blocks=1)
+    miner = Miner(chain)
     verdict = miner.mine()
     assert (verdict.outcome, verdict.reason) == (Outcome.STALE, "inconclusive")
     assert (miner.last.job.height, chain.height) == (2, 1)
 
 
 def test_a_block_that_breaks_a_rule_is_rejected_with_its_word_and_a_job_follows(chain: Chain) -> None:
-    miner = Miner(chain, blocks=1)
+    miner = Miner(chain)
     job = miner.last.job
     greedy = replace(
         job, coinbase_suffix=job.coinbase_suffix.replace(b"\0\xf2\x05\x2a\1", b"\1\xf2\x05\x2a\1")
@@ -215,19 +215,7 @@ def test_a_block_that_breaks_a_rule_is_rejected_with_its_word_and_a_job_follows(
     verdict = miner.mine(greedy)
     assert (verdict.outcome, verdict.reason) == (Outcome.REJECTED, "bad-cb-amount")
     assert (miner.last.reason, miner.last.job.height) == ("bad-cb-amount", 1)
-    assert miner.mine().accepted  # the rejected one was none of the `blocks`
-
-
-def test_after_the_wanted_number_of_blocks_there_is_nothing_to_mine(chain: Chain) -> None:
-    miner = Miner(chain, blocks=2)
     assert miner.mine().accepted
-    last = miner.last.job
-    assert miner.mine().accepted
-    assert miner.deliveries[2:] == [None]
-    assert miner.mine(last).outcome is Outcome.STALE
-    chain.accept(block_after(chain.tip, 3))
-    assert len(miner.deliveries) == 3
-    assert chain.height == 3
 
 
 def test_a_store_that_fails_is_not_hidden(chain: Chain) -> None:
@@ -250,8 +238,6 @@ def test_a_closed_source_delivers_nothing_more(chain: Chain) -> None:
 
 
 def test_mistakes_are_told(chain: Chain) -> None:
-    with pytest.raises(ValueError, match="0 blocks to mine: at least 1"):
-        LocalSource(chain, script=SCRIPT, blocks=0)
     with pytest.raises(ValueError, match="65536 bytes cannot be pushed"):
         LocalSource(chain, script=SCRIPT, records=[bytes(65536)])
     miner = Miner(chain)
@@ -267,12 +253,7 @@ def test_an_engine_mines_a_chain_that_holds_every_rule() -> None:
     store = MemoryStore()
     chain = Chain(QUICK, store)
     with Engine(PythonBackend()) as engine:
-        run = engine.run(LocalSource(chain, script=SCRIPT, blocks=12))
-        verdicts = []
-        for verdict in run:
-            verdicts.append(verdict)
-            if chain.height == 12 and sum(v.accepted for v in verdicts) == 12:
-                break
+        verdicts = list(engine.run(LocalSource(chain, script=SCRIPT), limit=12))
     assert {verdict.outcome for verdict in verdicts} <= {Outcome.ACCEPTED, Outcome.STALE}
     assert Chain(QUICK, store).tip == chain.tip
     assert len(store) == 12

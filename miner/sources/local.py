@@ -35,17 +35,13 @@ class LocalSource:
         script: bytes,
         tag: bytes = b"/nonceforge/",
         records: Sequence[bytes] = (),
-        blocks: int | None = None,
         refresh_seconds: float = REFRESH_SECONDS,
     ) -> None:
         """`script` is paid the subsidy; `tag` goes into the coinbase, each of `records` into an output.
 
-        After `blocks` accepted blocks there is nothing more to mine. ValueError for a record above
-        65,535 bytes or fewer than one block.
+        ValueError for a record above 65,535 bytes.
         """
-        if blocks is not None and blocks < 1:
-            raise ValueError(f"{blocks} blocks to mine: at least 1")
-        self._chain, self._tag, self._blocks_left = chain, tag, blocks
+        self._chain, self._tag = chain, tag
         self._script, self._data = script, [data_output(record) for record in records]
         self._refresh = refresh_seconds
         self._numbers = count(1)
@@ -100,8 +96,6 @@ class LocalSource:
 
     def _template(self) -> NextBlock | SourceUnavailable | None:
         """The next block; None if there is none to mine now, an error if that will not pass."""
-        if self._blocks_left == 0:
-            return None
         template = self._chain.next_block()
         seconds = template.min_time - template.max_time
         if seconds > PATIENCE_SECONDS:
@@ -150,19 +144,10 @@ class LocalSource:
         return verdict
 
     def _accept(self, block: Block, share: Share) -> Verdict:
-        self._count(
-            -1
-        )  # beforehand: the chain tells of the new tip, and the next job is made, inside `accept`
         try:
             acceptance = self._chain.accept(block)
         except RuleError as error:
-            self._count(+1)
             return Verdict(share, Outcome.REJECTED, str(error.kind))
         if acceptance.is_tip:
             return Verdict(share, Outcome.ACCEPTED)
-        self._count(+1)
         return Verdict(share, Outcome.STALE, "inconclusive")  # overtaken since the look at the tip
-
-    def _count(self, blocks: int) -> None:
-        if self._blocks_left is not None:
-            self._blocks_left += blocks
