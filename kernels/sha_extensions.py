@@ -51,7 +51,7 @@ from kernels.sha256 import H0, rounds, words
 
 V4, V2, V4_BYTES = ir.VectorType(I32, 4), ir.VectorType(I64, 2), 16
 
-STRETCH = 8
+STRETCH = 16
 """Woven steps that LLVM may rearrange among themselves."""
 
 PAIR = 8
