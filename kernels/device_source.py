@@ -130,7 +130,9 @@ def _is_sigma(node: Node) -> bool:
     return node.op is Op.LOGIC and node.value == XOR3 and turns and len({a.args[0] for a in node.args}) == 1
 
 
-_SIGMAS = {(2, 13, 22): "Sigma0", (6, 11, 25): "Sigma1", (3, 7, 18): "sigma0", (10, 17, 19): "sigma1"}
+_SIGMAS: dict[tuple[int, ...], str] = {
+    (2, 13, 22): "Sigma0", (6, 11, 25): "Sigma1", (3, 7, 18): "sigma0", (10, 17, 19): "sigma1",
+}
 """FIPS 180-4, 4.1.2: the four functions by their distances."""
 
 
@@ -354,3 +356,8 @@ def _heading(node: Node) -> str:
         case (2, v, t):
             return f"// hash 2, version {v}, round {t}"
     return f"// the last word of the digest, version {node.version or 0}"
+
+
+def source(language: str, *, versions: int = 1, placement: str | None = None) -> str:
+    """The text that `miner kernel` prints; ValueError for what does not exist."""
+    return device_source(language, versions, placement or DEFAULT_PLACEMENT).text
