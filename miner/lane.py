@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 
-from miner.backends import Backend, spot_check
+from miner.backends import Backend, siblings_of, spot_check
 from miner.dispatch import Assignment, Dispatcher
 from miner.errors import DeviceFault, MinerError
 from miner.meter import Meter
@@ -121,8 +121,7 @@ class Lane:
 
     def _next(self) -> Assignment | None:
         self.mining = False
-        siblings = getattr(self.backend, "siblings", 1)  # optional: most devices gain nothing from versions
-        assignment = self._dispatcher.next(self._rest, siblings, self._leaving.is_set)
+        assignment = self._dispatcher.next(self._rest, siblings_of(self.backend), self._leaving.is_set)
         if assignment is None:
             return None
         span, self._rest = assignment.span.split(self._pace.nonces(assignment.span.work))

@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, cast
 
-from miner.backends.protocol import Backend, DeviceInfo, check_threads
+from miner.backends.protocol import Backend, DeviceInfo, check_threads, siblings_of
 from miner.backends.selftest import self_test, spot_check
 from miner.errors import DeviceError, DeviceUnavailable
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["Backend", "DeviceInfo", "devices", "open_backend", "self_test", "spot_check"]
+__all__ = ["Backend", "DeviceInfo", "devices", "open_backend", "self_test", "siblings_of", "spot_check"]
+
 
 class _Kind(Protocol):
     """What a module of this package must have."""
@@ -102,7 +103,7 @@ def _open(spec: str, threads: int | None) -> Backend:
         raise
     except Exception as error:  # a driver's own, or anybody's code
         raise DeviceUnavailable(f"{spec} cannot be opened: {error!r}") from error
-    if missing := [name for name in ("name", "siblings", "scan", "close") if not hasattr(backend, name)]:
+    if missing := [name for name in ("name", "scan", "close") if not hasattr(backend, name)]:
         raise DeviceUnavailable(f"{spec} opened {backend!r}, which has no {', '.join(missing)}")
     return backend
 

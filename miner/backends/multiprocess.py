@@ -101,7 +101,6 @@ class MultiprocessBackend:
     """The python backend in `count` processes, all of them started at once."""
 
     name = "multiprocess"
-    siblings = 1
 
     def __init__(self, count: int) -> None:
         self._workers: list[Worker | None] = []  # None: to be started when it is needed

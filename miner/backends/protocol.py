@@ -13,10 +13,6 @@ class Backend(Protocol):
     def name(self) -> str:
         """"numba", "cuda:0", ...: the CLI word and the benchmark row."""
 
-    @property
-    def siblings(self) -> int:
-        """How many versions per Work it is fastest with; 1 if it gains nothing from more."""
-
     def scan(self, work: Work, nonces: range) -> list[Hit]:
         """Every (nonce, version) whose header hash meets work.target, sorted.
 
@@ -25,6 +21,14 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free the device; scanning afterwards is an error (ValueError). Closing twice is not."""
+
+
+def siblings_of(backend: Backend) -> int:
+    """How many versions per Work a device is fastest with: its own `siblings` if it has that, else 1.
+
+    An attribute that a device may leave out: most gain nothing from more than one.
+    """
+    return int(getattr(backend, "siblings", 1))
 
 
 @dataclass(frozen=True, slots=True)

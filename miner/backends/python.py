@@ -17,7 +17,6 @@ class PythonBackend:
     """One thread of hashlib."""
 
     name = "python"
-    siblings = 1
 
     def __init__(self) -> None:
         self._closed = False

@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from miner.backends import known_hits
-from miner.backends.protocol import Backend
+from miner.backends.protocol import Backend, siblings_of
 from miner.errors import DeviceError, SelfTestFailed
 from miner.header import sha256d
 from miner.target import MAX_TARGET, bits_to_target
@@ -103,9 +103,9 @@ def self_test(backend: Backend, clock: Callable[[], float] = time.perf_counter) 
 
     A DeviceError that the device raises itself passes through.
     """
-    for case in _cases(backend.siblings):
+    for case in _cases(siblings_of(backend)):
         _check(backend, case)
-    for count in sorted({1, min(backend.siblings, len(known_hits.NONCES))}):
+    for count in sorted({1, min(siblings_of(backend), len(known_hits.NONCES))}):
         _check_growing(backend, count, clock)
 
 
@@ -114,7 +114,7 @@ def spot_check(backend: Backend, nonces: int = FIRST_RANGE) -> None:
 
     `nonces` is the length of the longest, by default next to nothing for any device.
     """
-    for case in _spot_cases(backend.siblings):
+    for case in _spot_cases(siblings_of(backend)):
         _check(backend, case)
     _check(backend, _known(1, nonces))
 
