@@ -66,9 +66,9 @@ class Endpoint:
         """Whether the connection is encrypted and the other side's certificate checked."""
         return self.scheme in TLS_SCHEMES
 
-    def at(self, port: int) -> "Endpoint":
-        """The same host at another port."""
-        return replace(self, port=port)
+    def as_user(self, user: str, password: str) -> "Endpoint":
+        """The same place for somebody else."""
+        return replace(self, user=user, password=password)
 
 
 class NothingListens(SourceUnavailable):

@@ -14,6 +14,7 @@ import json
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -88,10 +89,21 @@ class RpcConnection:
         self._socket: socket.socket | None = None
         self._header: str | None = None
         self._ids = itertools.count(1)
+        self._busy = threading.Lock()
         self._closed = False
+        self.opened = 0
+        """How often a socket was opened: a node may have been replaced by another each time."""
 
     def call(self, method: str, *params: object, seconds: float) -> object:
         """The result, null included. RpcError is the node's; SourceError says what went wrong on the way."""
+        with self._busy:
+            try:
+                return self._call(method, params, seconds)
+            finally:
+                if self._closed:
+                    self._drop()
+
+    def _call(self, method: str, params: tuple[object, ...], seconds: float) -> object:
         number = next(self._ids)
         request = {"jsonrpc": "1.0", "id": number, "method": method, "params": params}
         body, deadline = json.dumps(request).encode(), self._clock() + seconds
@@ -110,7 +122,7 @@ class RpcConnection:
             raise SourceUnavailable(f"the connection broke during {method}: {reason(error)}") from None
         except http.client.HTTPException as error:
             self._drop()
-            said = self._scrubbed(f"{type(error).__name__} {error}")
+            said = self._scrubbed(f"{type(error).__name__} {excerpt(str(error))}")
             raise RemoteProtocolError(f"the answer to {method} is not HTTP: {said}") from None
         except RpcError as error:
             raise RpcError(error.code, self._scrubbed(error.text)) from None
@@ -125,6 +137,9 @@ class RpcConnection:
         if sock is not None:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
+        if self._busy.acquire(blocking=False):  # else whoever is calling drops it
+            self._drop()
+            self._busy.release()
 
     def hang_up(self) -> None:
         """Close the socket, from the thread that called; another call would open a new one."""
@@ -155,8 +170,9 @@ class RpcConnection:
         if self._socket is None:
             left = max(deadline - self._clock(), 0.001)
             self._socket = open_connection(self._endpoint, left, tls=self._tls, clock=self._clock)
+            self.opened += 1
         if self._closed:
-            raise ConnectionAbortedError("closed")
+            raise SourceUnavailable("closed")
         self._socket.settimeout(max(deadline - self._clock(), 0.001))
         self._socket.sendall(self._head(len(body)) + body)
         reader = _Reader(self._socket, deadline, self._max_body, self._clock)

@@ -90,6 +90,11 @@ class NodeClient:
         """Whether the credentials may change by themselves."""
         return self._credentials.cookie is not None
 
+    @property
+    def connections(self) -> int:
+        """How often the connection for ordinary calls was opened."""
+        return self._ordinary.opened
+
     def close(self) -> None:
         """Break off every call that is under way."""
         with self._lock:

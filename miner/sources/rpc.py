@@ -17,9 +17,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from miner.engine import Delivery, Update
 from miner.errors import RemoteProtocolError, SourceError, SourceUnavailable
@@ -31,11 +30,6 @@ from miner.template import Payout, Template
 from miner.work import Outcome, Share, Verdict
 
 _log = logging.getLogger(__name__)
-
-SCHEMES = ("http", "https")
-
-USER_VARIABLE, PASSWORD_VARIABLE = "MINER_USER", "MINER_PASSWORD"
-"""Environment variables that hold what the address does not."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +237,7 @@ class NodeSource:
 
     def _watch(self, node: NodeClient) -> None:
         fetched_at = looked_back = self._clock()
-        disagreements = 0
+        disagreements, connections, checked = 0, node.connections, b""
         while not self._closed.is_set():
             woken = self._wake.wait(self._times.tip)
             self._wake.clear()
@@ -252,6 +246,9 @@ class NodeSource:
                 return
             tip = node.tip()
             self._seen_alive = self._clock()
+            if node.connections != connections:
+                self._check_chain(node)  # it may have been started again, as another
+                connections = node.connections
             with self._offering:
                 known = self._current
             moved = known is None or tip != known.previous
@@ -263,8 +260,9 @@ class NodeSource:
                 else:
                     disagreements += 1
                     self._stale(node, fetched.template, disagreements)
-            if moved and not (self._blocks and self._blocks[-1].hash == tip):
+            if tip != checked and not (self._blocks and self._blocks[-1].hash == tip):
                 self._check_blocks(node)
+            checked = tip
             if self._at and self._clock() - looked_back >= self._times.fail_back:
                 looked_back = self._clock()
                 if self._earlier_is_back():
@@ -431,28 +429,3 @@ class NodeSource:
 
     def _set_status(self, state: str, sentence: str, height: int | None = None) -> None:
         self._status = SourceStatus(state, sentence, self._clock(), height=height)
-
-
-def node_source(
-    urls: Sequence[str],
-    payout: Payout,
-    *,
-    cookie: Path | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> NodeSource:
-    """A source for one or more http(s)://[user:password@]host[:port] addresses.
-
-    Without a user in the address the cookie file counts, then MINER_USER and MINER_PASSWORD.
-    ValueError for an address that is none; it never quotes a password.
-    """
-    return NodeSource([_node(Endpoint.parse(url, SCHEMES), cookie, environ) for url in urls], payout)
-
-
-def _node(
-    endpoint: Endpoint, cookie: Path | None, environ: Mapping[str, str]
-) -> tuple[Endpoint, Credentials]:
-    if endpoint.user or endpoint.password:
-        return endpoint, Credentials(endpoint.user, endpoint.password)
-    if cookie is not None:
-        return endpoint, Credentials(cookie=cookie)
-    return endpoint, Credentials(environ.get(USER_VARIABLE, ""), environ.get(PASSWORD_VARIABLE, ""))
