@@ -1,51 +1,28 @@
-"""The search in this machine's own code: which forms its CPU can run, compiled once and kept on disk.
+"""The search in this machine's own code: which forms its CPU can run, and how one is compiled and called.
 
-A *form* is one way to lower the search. All forms have the same signature (`kernels.llvm`) and the same
+A *form* is one way to lower the search. All forms have the same signature (`kernels.llvm`) and give the same
 answers; which is fastest depends on the CPU.
 
 LLVM is reached through llvmlite, the compiler that Numba is built on, and not through Numba itself: the forms
-differ in target features, which Numba fixes for a whole process, and importing Numba takes longer than all the
-rest of a start (docs/decisions/0010-llvm-without-numba-s-front-end.md).
+differ in target features, which Numba fixes for a whole process, and importing Numba takes longer than all
+the rest of a start (docs/decisions/0010-llvm-without-numbas-front-end.md).
 """
 
 import ctypes
-import hashlib
-import os
-import platform
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-import llvmlite
 from llvmlite import binding as llvm
-from llvmlite import ir
 
-from kernels.llvm import Lanes, VectorForm
-from kernels.sha_extensions import ShaForm
+from kernels import code_cache
+from kernels.llvm import Lanes, Lowered
+from kernels.sha_form import ShaForm
+from kernels.vector_form import VectorForm
 
 CHUNK: Final = 1 << 15
-"""Most items (blocks times versions) of one call: some milliseconds, and a quarter of a megabyte of entries."""
-
-
-class Lowered(Protocol):
-    """What a form's code needs to be run."""
-
-    nonces_per_block: int
-    scratch_bytes: int
-
-    def shared_words(self, tail: bytes) -> list[int]:
-        """The words of the prologue that every version shares."""
-
-    def version_words(self, midstate: Sequence[int], tail: bytes) -> list[int]:
-        """One version's row of words."""
-
-    def module(self) -> ir.Module:
-        """A module with the function `scan`."""
+"""Most items (blocks times versions) of one call: some milliseconds, a quarter of a megabyte of entries."""
 
 
 @dataclass(frozen=True)
@@ -71,36 +48,57 @@ class Form:
         return ",".join([f"+{feature}" for feature in sorted(self.needs)] + wide)
 
 
-_AVX512: Final = frozenset({"avx512f", "avx512vl", "avx512bw", "avx512dq", "avx2"})
 _AVX2: Final = frozenset({"avx2"})
+_AVX512: Final = _AVX2 | {"avx512f", "avx512vl", "avx512bw", "avx512dq"}
 _SHA: Final = frozenset({"sha", "sse4.1"})
-_WOVEN: Final = Lanes(8, ternary=True, plain_xor=True)
-_GROUPS: Final = (6, 5, 5)
-"""Five chains of `sha256rnds2`, each four cycles long, keep a unit busy; more than six run out of registers."""
+
+
+def _sha_avx512(single: bool) -> ShaForm:
+    # 256 bits: 512-bit rotates and `sha256rnds2` get in each other's way.
+    return ShaForm(Lanes(8, ternary=True, plain_xor=True), (6, 5, 5), single)
+
+
+def _sha_avx2(single: bool) -> ShaForm:
+    return ShaForm(Lanes(8), (6, 5, 5), single)
+
 
 FORMS: Final = (
-    Form("sha-avx512-single", lambda: ShaForm(_WOVEN, _GROUPS, single=True), _SHA | _AVX512, "x86-64-v4", single=True),
-    Form("sha-avx512", lambda: ShaForm(_WOVEN, _GROUPS), _SHA | _AVX512, "x86-64-v4", replaces=frozenset({"sha-avx2"})),
-    Form("avx512", lambda: VectorForm(Lanes(16, ternary=True)), _AVX512, "x86-64-v4", replaces=frozenset({"avx2", "generic"})),
-    Form("sha-avx2", lambda: ShaForm(Lanes(8), _GROUPS), _SHA | _AVX2, "x86-64-v3"),
+    Form(
+        "sha-avx512-single",
+        lambda: _sha_avx512(single=True),
+        *(_SHA | _AVX512, "x86-64-v4"),
+        single=True,
+        replaces=frozenset({"sha-avx512", "sha-avx2-single", "sha-avx2"}),
+    ),
+    Form(
+        "sha-avx512",
+        lambda: _sha_avx512(single=False),
+        *(_SHA | _AVX512, "x86-64-v4"),
+        replaces=frozenset({"sha-avx2"}),
+    ),
+    Form(
+        "avx512",
+        lambda: VectorForm(Lanes(16, ternary=True)),
+        *(_AVX512, "x86-64-v4"),
+        replaces=frozenset({"avx2", "generic"}),
+    ),
+    Form(
+        "sha-avx2-single",
+        lambda: _sha_avx2(single=True),
+        *(_SHA | _AVX2, "x86-64-v3"),
+        single=True,
+        replaces=frozenset({"sha-avx2"}),
+    ),
+    Form("sha-avx2", lambda: _sha_avx2(single=False), _SHA | _AVX2, "x86-64-v3"),
     Form("avx2", lambda: VectorForm(Lanes(8)), _AVX2, "x86-64-v3", replaces=frozenset({"generic"})),
     Form("generic", lambda: VectorForm(Lanes(4))),
 )
 """Every form, the likely fastest first."""
 
 
-@cache
-def cpu_features() -> frozenset[str]:
-    """What this CPU can do, in LLVM's words; nothing on a machine that LLVM cannot ask."""
-    try:
-        return frozenset(name for name, has in llvm.get_host_cpu_features().items() if has)
-    except RuntimeError:
-        return frozenset()
-
-
 def supported() -> list[Form]:
     """The forms that this CPU can run."""
-    return [form for form in FORMS if form.needs <= cpu_features()]
+    return [form for form in FORMS if form.needs <= code_cache.cpu_features()]
 
 
 def contenders(versions: int) -> list[Form]:
@@ -165,16 +163,14 @@ class Search:
     ) -> list[tuple[int, int]]:
         """(nonce, index of version) of the hashes in whose last word no bit of mask is set.
 
-        In no order; at most CHUNK items, which is `nonces_in_chunk(versions)` nonces.
+        By block, then by version; `nonces`: not empty, and for memory's sake no more than `nonces_in_chunk`.
         """
         per_block = self.lowered.nonces_per_block
         blocks = -(-len(nonces) // per_block)
-        assert blocks * versions <= max(CHUNK, versions), "a chunk is larger than its entries"
-        found = self._scan(
-            nonces.start, blocks, versions, mask, words, scratch.buffers, scratch.entries(max(CHUNK, versions))
-        )
+        entries = scratch.entries(blocks * versions)
+        found = self._scan(nonces.start, blocks, versions, mask, words, scratch.buffers, entries)
         hits = []
-        for entry in scratch.taken(found):
+        for entry in entries[:found]:
             block, version = divmod(entry >> 32, versions)
             first = nonces.start + block * per_block
             hits += [(first + lane, version) for lane in range(per_block) if entry >> lane & 1]
@@ -186,7 +182,7 @@ class Search:
         return Scratch(self.lowered.scratch_bytes)
 
     def nonces_in_chunk(self, versions: int) -> int:
-        """The most nonces for one call of `candidates`."""
+        """The most nonces that one call of `candidates` should get."""
         return max(CHUNK // versions, 1) * self.lowered.nonces_per_block
 
 
@@ -206,85 +202,13 @@ class Scratch:
             self._entries = (ctypes.c_uint64 * (count + 1))()
         return self._entries
 
-    def taken(self, count: int) -> list[int]:
-        """The first entries."""
-        return self._entries[:count]
-
-
-@cache
-def fingerprint() -> str:
-    """Names everything that the code of a form depends on: CPU, program, libraries."""
-    made_of = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        made_of.update(path.read_bytes())
-    about = (llvmlite.__version__, llvm.llvm_version_info, platform.machine(), sys.platform, cpu_model())
-    made_of.update(repr((about, sorted(cpu_features()))).encode())
-    return made_of.hexdigest()[:32]
-
-
-@cache
-def cpu_model() -> str:
-    """What the CPU calls itself, or else LLVM's name for it: znver4, apple-m1."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return str(llvm.get_host_cpu_name())
-
-
-def cache_folder() -> Path:
-    """Where compiled code is kept: the user's cache folder, or what NONCEFORGE_CACHE says."""
-    if told := os.environ.get("NONCEFORGE_CACHE"):
-        return Path(told)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "nonceforge"
-
-
-def recall(name: str) -> bytes | None:
-    """What was kept under this name for this very program and machine; None if nothing, or nothing intact."""
-    with suppress(OSError):
-        kept = _path(name).read_bytes()
-        digest, content = kept[:32], kept[32:]
-        if hashlib.sha256(_salt(name) + content).digest() == digest:
-            return content
-    return None
-
-
-def keep(name: str, content: bytes) -> None:
-    """Keep it if that is possible. Whole or not at all, also if two processes do it at once."""
-    path = _path(name)
-    with suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                file.write(hashlib.sha256(_salt(name) + content).digest() + content)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-
-
-def _path(name: str) -> Path:
-    return cache_folder() / f"{name}-{fingerprint()}"
-
-
-def _salt(name: str) -> bytes:
-    # A file that was renamed to another form's, or copied from another machine, does not match.
-    return f"{name} {fingerprint()} ".encode()
-
 
 def load_form(form: Form, compiling: Callable[[str], None] = lambda name: None) -> Search:
     """The form, from the cache or compiled now; `compiling` is told its name in that case."""
-    kept = recall(form.name)
+    kept = code_cache.recall(form.name)
     if kept is not None:
         return Search(form, kept)
     compiling(form.name)
     code = compile_form(form)
-    keep(form.name, code)
+    code_cache.keep(form.name, code)
     return Search(form, code)

@@ -1,4 +1,4 @@
-"""Every form that this CPU can run finds exactly what hashlib finds; and what is kept on disk is not trusted."""
+"""Every form that this CPU can run finds exactly what hashlib finds, and no file on disk is just believed."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conformance import Conformance, check_close, random_header, random_versions
 
-from kernels import native
+from kernels import code_cache, native
 from miner.backends import numba
 from miner.backends.numba import NumbaBackend, top_mask
 from miner.backends.protocol import Backend
@@ -80,13 +80,11 @@ def test_more_versions_than_a_call_has_entries_are_scanned_block_by_block(backen
 
 
 def test_a_difficulty_above_one_is_searched_for_real(quickest: NumbaBackend) -> None:
-    # Block 0 has difficulty 1 and met 2,536 times that.
-    work, nonce = Work(GENESIS.header, bits_to_target(0x1B0404CB)), GENESIS.hit.nonce
+    # Block 0 asked for difficulty 1 and met 2,536.
     value = int("000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f", 16)
-    assert quickest.scan(work, range(nonce - 99_999, nonce + 1)) == ([GENESIS.hit] if value <= work.target else [])
-    exactly = Work(GENESIS.header, value)
-    assert quickest.scan(exactly, range(nonce - 99_999, nonce + 99_999)) == [GENESIS.hit]
-    assert quickest.scan(Work(GENESIS.header, value - 1), range(nonce - 99_999, nonce + 99_999)) == []
+    nonces = range(GENESIS.hit.nonce - 99_999, GENESIS.hit.nonce + 99_999)
+    for target, hits in [(0xFFFF << 208, 1), (0xFFFF << 197, 1), (value, 1), (value - 1, 0)]:
+        assert quickest.scan(Work(GENESIS.header, target), nonces) == [GENESIS.hit] * hits
 
 
 @pytest.mark.parametrize(
@@ -120,7 +118,7 @@ def test_closing_it_ends_it() -> None:
 
 
 @pytest.mark.parametrize(("selector", "threads"), [("0", None), (None, 0), (None, 257)])
-def test_selectors_and_wrong_numbers_of_threads_are_refused(selector: str | None, threads: int | None) -> None:
+def test_selectors_and_wrong_thread_numbers_are_refused(selector: str | None, threads: int | None) -> None:
     with pytest.raises(ValueError, match=r"numba has no device '0'|threads: not 1 \.\.\. 256"):
         numba.open(selector, threads)
 
@@ -128,7 +126,7 @@ def test_selectors_and_wrong_numbers_of_threads_are_refused(selector: str | None
 @pytest.mark.parametrize("library", ["numba", "llvmlite"])
 def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(DeviceUnavailable, match=r"^numba is not installed: pip install 'nonceforge\[numba\]'$"):
+    with pytest.raises(DeviceUnavailable, match=r"^numba is not installed: pip install '.*\[numba\]'$"):
         numba.open(None, None)
     (info,) = numba.devices()
     assert not info.available
@@ -172,7 +170,8 @@ def test_compiled_code_is_kept_and_not_made_twice(
 ) -> None:
     monkeypatch.setenv("NONCEFORGE_CACHE", str(tmp_path))
     hits = hits_with(small_form)
-    assert caplog.messages == [f"numba: compiling {small_form.name} for this CPU; the next start will find it done"]
+    (message,) = caplog.messages
+    assert message.startswith(f"numba: compiling {small_form.name} for this CPU")
     caplog.clear()
     monkeypatch.setattr(native, "compile_form", _broken)
     assert hits_with(small_form) == hits
@@ -183,17 +182,17 @@ def test_compiled_code_is_kept_and_not_made_twice(
 def test_a_flipped_bit_in_the_cache_is_noticed(
     small_form: native.Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
-    code = native.recall(small_form.name) or native.compile_form(small_form)
+    code = code_cache.recall(small_form.name) or native.compile_form(small_form)
     monkeypatch.setenv("NONCEFORGE_CACHE", str(tmp_path))
-    native.keep(small_form.name, code)
-    assert native.recall(small_form.name) == code
+    code_cache.keep(small_form.name, code)
+    assert code_cache.recall(small_form.name) == code
     (path,) = files(tmp_path)
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
-    assert native.recall(small_form.name) is None
+    assert code_cache.recall(small_form.name) is None
     assert hits_with(small_form) == hits_of(Work(GENESIS.header, EASY), range(50))
-    assert native.recall(small_form.name) == code  # mended
+    assert code_cache.recall(small_form.name) == code  # mended
 
 
 @pytest.mark.parametrize("length", [0, 10, 32, 1000])
@@ -201,25 +200,25 @@ def test_a_cut_file_is_not_loaded(
     small_form: native.Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     monkeypatch.setenv("NONCEFORGE_CACHE", str(tmp_path))
-    native.keep(small_form.name, bytes(2000))
+    code_cache.keep(small_form.name, bytes(2000))
     (path,) = files(tmp_path)
     path.write_bytes(path.read_bytes()[:length])
-    assert native.recall(small_form.name) is None
+    assert code_cache.recall(small_form.name) is None
 
 
 def test_another_form_s_or_another_machine_s_file_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NONCEFORGE_CACHE", str(tmp_path))
-    native.keep("one", b"code")
+    code_cache.keep("one", b"code")
     (path,) = files(tmp_path)
     path.rename(path.with_name(path.name.replace("one", "two")))
-    assert native.recall("two") is None
-    native.keep("one", b"code")
-    monkeypatch.setattr(native, "fingerprint", lambda: "another")
-    assert native.recall("one") is None
+    assert code_cache.recall("two") is None
+    code_cache.keep("one", b"code")
+    monkeypatch.setattr(code_cache, "fingerprint", lambda: "another")
+    assert code_cache.recall("one") is None
     next(p for p in files(tmp_path) if p.name.startswith("one")).rename(tmp_path / "one-another")
-    assert native.recall("one") is None
+    assert code_cache.recall("one") is None
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(
@@ -247,15 +246,15 @@ def test_two_processes_may_compile_at_once(tmp_path: Path) -> None:
 
 def test_the_fastest_form_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forms = native.contenders(8)
-    codes = {form.name: native.recall(form.name) or native.compile_form(form) for form in forms}
+    codes = {form.name: code_cache.recall(form.name) or native.compile_form(form) for form in forms}
     monkeypatch.setenv("NONCEFORGE_CACHE", str(tmp_path))
     for name, code in codes.items():
-        native.keep(name, code)
+        code_cache.keep(name, code)
     chosen = numba.fastest(8).form
     assert chosen in forms
     monkeypatch.setattr(numba, "_trial", _broken)
     assert numba.fastest(8).form is chosen
-    native.keep("fastest", b"no such form")
+    code_cache.keep("fastest", b"no such form")
     monkeypatch.setattr(numba, "_trial", lambda prepared: float(prepared.search.form.name != forms[-1].name))
     assert numba.fastest(8).form is forms[-1]
 
@@ -267,5 +266,5 @@ def test_a_form_that_llvm_refuses_is_passed_over(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(native, "contenders", lambda versions: [bad, good])
     assert numba.fastest(1).form is good
     monkeypatch.setattr(native, "contenders", lambda versions: [bad])
-    with pytest.raises(DeviceFault, match="^LLVM cannot make the form bad: "):
+    with pytest.raises(DeviceFault, match=r"^LLVM cannot make the form bad: "):
         numba.fastest(1)

@@ -1,7 +1,7 @@
 """The search program in this CPU's own vector code, on every core.
 
 The code is made by LLVM through llvmlite, which comes with Numba
-(docs/decisions/0010-llvm-without-numba-s-front-end.md). There are several forms
+(docs/decisions/0010-llvm-without-numbas-front-end.md). There are several forms
 of it; which is fastest is measured once and kept on disk with the code.
 
 A range is cut into chunks of a few milliseconds. Each thread takes the next one,
@@ -63,7 +63,8 @@ class NumbaBackend:
         if not nonces:
             return []
         if len(work.versions) > 1 and self._search(len(work.versions)).form.single:
-            return sorted(hit for v in work.versions for hit in self.scan(replace(work, versions=(v,)), nonces))
+            alone = [replace(work, versions=(version,)) for version in work.versions]
+            return sorted(hit for one in alone for hit in self.scan(one, nonces))
         prepared = self._prepare(work)
         chunks = _Chunks(nonces, prepared.chunk_size(len(nonces), self.threads))
         if self._pool is None or len(chunks) == 1:
@@ -85,7 +86,8 @@ class NumbaBackend:
 
     def describe(self) -> str:
         """The forms in use, by name."""
-        return ", ".join(sorted({search.form.name for search in self._searches.values()})) or "not yet compiled"
+        names = {search.form.name for search in self._searches.values()}
+        return ", ".join(sorted(names)) or "not yet compiled"
 
     def _prepare(self, work: Work) -> "_Prepared":
         if self._prepared is None or self._prepared.work is not work:
@@ -187,18 +189,18 @@ def load(form: "Form") -> "Search":
 
 def fastest(versions: int) -> "Search":
     """The form that is fastest here for so many versions: as remembered, or as measured now."""
-    from kernels import native
+    from kernels import code_cache, native
 
     contenders = native.contenders(versions)
     memory = "fastest-single" if versions == 1 else "fastest"
-    remembered = (native.recall(memory) or b"").decode()
+    remembered = (code_cache.recall(memory) or b"").decode()
     for form in contenders:
         if form.name == remembered:
             return load(form)
     searches = _loaded(contenders)
     if len(searches) > 1:
         searches = _by_speed(searches, 1 if versions == 1 else SIBLINGS)
-    native.keep(memory, searches[0].form.name.encode())
+    code_cache.keep(memory, searches[0].form.name.encode())
     return searches[0]
 
 
@@ -246,11 +248,11 @@ def devices() -> list[DeviceInfo]:
     """One: all cores together, with the forms that were found fastest."""
     if reason := _why_not():
         return [DeviceInfo("numba", False, "vector code for the CPU", reason)]
-    from kernels import native
+    from kernels import code_cache
 
-    names = [native.recall(memory) for memory in ("fastest-single", "fastest")]
+    names = [code_cache.recall(memory) for memory in ("fastest-single", "fastest")]
     forms = " and ".join(dict.fromkeys(name.decode() for name in names if name)) or "not yet compiled"
-    return [DeviceInfo("numba", True, f"{_cores()} threads of {native.cpu_model()}: {forms}")]
+    return [DeviceInfo("numba", True, f"{_cores()} threads of {code_cache.cpu_model()}: {forms}")]
 
 
 def _why_not() -> str:

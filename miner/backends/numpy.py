@@ -14,7 +14,7 @@ from miner.header import sha256d
 from miner.work import Hit, Work
 
 if TYPE_CHECKING:
-    import numpy as np
+    from numpy import uint32
     from numpy.typing import NDArray
 
 BLOCK = 1 << 14
@@ -46,7 +46,7 @@ class NumpyBackend:
             for block in blocks
             for hit in self._candidates(work, version, block, prologue)
         )
-        return sorted(hit for hit in hits if int.from_bytes(sha256d(work.header_of(hit)), "little") <= work.target)
+        return sorted(hit for hit in hits if _value(work.header_of(hit)) <= work.target)
 
     def close(self) -> None:
         """Nothing to free."""
@@ -58,11 +58,15 @@ class NumpyBackend:
         """The hits, and those that only share the target's top word."""
         np = self._numpy
         nonces = np.arange(block.start, block.stop, dtype=np.uint64).astype(np.uint32)
-        tops: NDArray[np.uint32]
+        tops: NDArray[uint32]
         # The program reads and gives big-endian words, a header holds little-endian numbers.
         (tops,) = search(1).run([nonces.byteswap()], *prologue)
         places = np.flatnonzero(tops.byteswap() <= np.uint32(work.target >> 224))
         return [Hit(block.start + place, version) for place in places.tolist()]
+
+
+def _value(header: bytes) -> int:
+    return int.from_bytes(sha256d(header), "little")
 
 
 def open(selector: str | None, threads: int | None) -> Backend:
