@@ -65,8 +65,8 @@ def test_shares_are_accepted_by_the_pool_and_their_rate_is_inferred():
         for extranonce in range(5):
             assert source.submit(a_share(job, extranonce)).accepted
         assert source.inferred().rate > 0
-        assert source.status().state == "connected"
-        assert "difficulty" in str(source.status())
+        assert source.status.state == "connected"
+        assert "difficulty" in str(source.status)
         assert source.name == f"stratum+tcp://127.0.0.1:{pool.port}"
 
 
@@ -90,7 +90,7 @@ def test_close_returns_within_a_second_and_frees_a_waiting_submit():
         assert time.monotonic() - began < 1.0
         waiting.join(2)
         assert verdicts[0].outcome is Outcome.UNKNOWN
-        assert source.status().state == "closed"
+        assert source.status.state == "closed"
 
 
 def test_a_share_of_no_job_cannot_be_handed_in():
@@ -161,7 +161,7 @@ def survives(pool: FakePool, engine: FakeEngine, source: PoolSource, mend: Calla
     """Once the pool is mended, mining goes on."""
     mend()
     eventually(lambda: pool.clients and "mining.authorize" in pool.methods)
-    eventually(lambda: source.status().state == "connected")
+    eventually(lambda: source.status.state == "connected")
     engine.wait(lambda _: engine.updates())
     assert source.submit(a_share(engine.updates()[-1].job, 9)).accepted
 
@@ -398,7 +398,7 @@ def test_p26_a_pool_that_hangs_up_after_the_job_idles_the_devices_until_the_next
         pool.replies.clear()
         engine.wait(lambda _: len(engine.updates()) >= 2)
         assert engine.updates()[-1].clean
-        eventually(lambda: source.status().state == "connected")
+        eventually(lambda: source.status.state == "connected")
 
 
 def test_p26_a_connection_that_went_silent_is_given_up(caplog):
@@ -454,7 +454,7 @@ def test_p29_a_name_that_does_not_resolve_is_one_clear_line(caplog):
 
     with FakePool() as pool, mining(pool, resolve=nowhere) as (source, engine):
         eventually(lambda: logged(caplog, "is not to be found: Name or service not known"))
-        assert source.status().state in ("failed", "connecting")
+        assert source.status.state in ("failed", "connecting")
         assert engine.deliveries == []
 
 
@@ -500,7 +500,7 @@ def test_the_next_pool_takes_over_and_the_first_gets_back():
             assert source.submit(a_share(engine.updates()[-1].job)).accepted
             with FakePool(port=port) as again:
                 eventually(lambda: again.clients and "mining.authorize" in again.methods)
-                eventually(lambda: source.status().state == "connected")
+                eventually(lambda: source.status.state == "connected")
                 eventually(lambda: source.submit(a_share(engine.updates()[-1].job, 3)).accepted)
 
 

@@ -186,15 +186,15 @@ def test_a_cookie_is_read_and_a_restart_of_the_node_is_survived(tmp_path):
         node.wait_ready()
         assert node.rpc("getblockcount") == 4
         # Without a peer it gives no template (-9); the source says so and waits.
-        eventually(lambda: source.status().state == "waiting", 30)
-        assert "has no peers" in str(source.status())
+        eventually(lambda: source.status.state == "waiting", 30)
+        assert "has no peers" in str(source.status)
         from realnode import DummyPeer
 
         peer = DummyPeer(
             int(next(a for a in argv if a.startswith("-port=")).partition("=")[2]), bytes.fromhex("dab5bffa")
         )
         try:
-            eventually(lambda: source.status().state == "connected", 30)
+            eventually(lambda: source.status.state == "connected", 30)
             share = mine(source, engine, 1)[0]
             assert in_best_chain(node, share)
         finally:

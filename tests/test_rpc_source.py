@@ -106,8 +106,8 @@ def test_blocks_are_mined_one_after_the_other_with_one_long_poll_at_a_time():
         mine(source, engine, 20)
         assert len(node.chain) == 21
         assert node.most_long_polls == 1
-        assert source.status().state == "connected"
-        assert source.status().height == 21 or source.status().height == 20
+        assert source.status.state == "connected"
+        assert source.status.height == 21 or source.status.height == 20
         assert [block.on_chain for block in source.blocks] == [True] * 20
 
 
@@ -183,7 +183,7 @@ def test_close_returns_within_a_second_whatever_is_under_way():
         assert time.monotonic() - began < 1.0
         submitting.join(2)
         assert not submitting.is_alive()
-        assert source.status().state == "closed"
+        assert source.status.state == "closed"
 
 
 # -- hostile nodes; the cases' names are those of the hostile-input list ---------------------------------
@@ -234,7 +234,7 @@ def test_n01_to_n34_a_bad_answer_is_one_line_and_mining_begins_when_it_is_mended
         node.replies["getblocktemplate"] = lambda _: Raw(lambda sock: (sock.sendall(answer), sock.close()))
         with mining(node) as (source, engine):
             eventually(lambda: logged(caplog, f"{node.address}: "))
-            assert source.status().state == "failed"
+            assert source.status.state == "failed"
             assert engine.deliveries == []
             survives(source, engine, node)
 
@@ -503,8 +503,8 @@ def test_n30_a_node_that_is_not_ready_is_waited_for_and_says_why(code, text, say
     with FakeNode() as node:
         node.replies["getblocktemplate"] = not_ready
         with mining(node) as (source, engine):
-            eventually(lambda: source.status().state == "waiting")
-            assert says in str(source.status())
+            eventually(lambda: source.status.state == "waiting")
+            assert says in str(source.status)
             survives(source, engine, node)
 
 
@@ -740,12 +740,12 @@ def test_the_next_node_takes_over_and_the_first_gets_back():
         assert second.calls == []
         port, chain = first.port, first.chain
         first.close()
-        eventually(lambda: "connected" in source.status().state and str(second.port) in str(source.status()))
+        eventually(lambda: "connected" in source.status.state and str(second.port) in str(source.status))
         eventually(lambda: source.submit(a_share(engine.updates()[-1].job, 5)).accepted)
         assert len(second.chain) == 2
         with FakeNode(port=port) as again:
             again.chain = chain
-            eventually(lambda: str(port) in str(source.status()) and source.status().state == "connected")
+            eventually(lambda: str(port) in str(source.status) and source.status.state == "connected")
 
 
 def test_a_block_is_handed_to_another_node_only_if_its_own_cannot_be_reached():

@@ -142,6 +142,7 @@ class PoolSource:
                 self._link.wake()
         self._set_state("closed", "closed")
 
+    @property
     def status(self) -> SourceStatus:
         """How it is."""
         with self._lock:

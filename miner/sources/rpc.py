@@ -126,6 +126,7 @@ class NodeSource:
             node.close()
         self._set_status("closed", "closed")
 
+    @property
     def status(self) -> SourceStatus:
         """How it is."""
         return self._status
