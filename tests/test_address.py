@@ -86,6 +86,10 @@ def test_any_other_text_is_refused_with_one_sentence(text: str) -> None:
             "is for testnet3 or testnet4 or signet, not for mainnet",
         ),
         ("ltc1qw508d6qejxtdg4y5r3zarvary0c5xw7kgmn4n9", "starts with none of bc1 bcrt1 tb1"),
+        # Made for this test: five bytes and a whole group of zeros after them, with a right checksum.
+        ("bc1pw508d6qeqrg3l96", "holds no witness program"),
+        ("1" * 91, "is not 1 ... 90 ASCII characters"),
+        ("1" * 90, "wrong checksum"),
         ("bc1qW508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4", "mixes upper and lower case"),
         (" 1FsSia9rv4NeEwvJ2GvXrX7LyxYspbN2mo", "is not base58"),
     ],
@@ -129,6 +133,10 @@ def test_networks_that_share_prefixes_share_addresses() -> None:
         "6a0568656c6c6f",  # data
         "51",
         P2PKH[:-2],
+        P2PKH[:-4] + "0088ac",
+        "a914" + "00" * 21 + "87",
+        "00" * 25,
+        "00" * 23,
         P2PKH + "00",
         "41" + "04" * 65 + "ac",  # pay to a public key has no address
         "0013" + "00" * 19,  # version 0 takes 20 or 32 bytes
