@@ -22,6 +22,9 @@ from kernels.search import given, search
 
 LANGUAGES = ("cuda", "opencl")
 
+VERSIONS = (1, 2, 4)
+"""Siblings that a kernel may take: a fifth does not fit into the 64 registers of a thread."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -104,6 +107,8 @@ def device_source(
         raise ValueError(f"language {language!r}: not one of {', '.join(LANGUAGES)}")
     if placement not in PLACEMENTS:
         raise ValueError(f"placement {placement!r}: not one of {', '.join(PLACEMENTS)}")
+    if versions not in VERSIONS:
+        raise ValueError(f"{versions} versions: a GPU kernel takes one of {', '.join(map(str, VERSIONS))}")
     chosen = PLACEMENTS[placement if language == "cuda" else "none"]
     program = search(versions)
     writer = _Writer(program, chosen, _rotates(program, chosen, pipes))
