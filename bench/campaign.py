@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from statistics import median
 from typing import NamedTuple
 
 from bench import machine
@@ -13,6 +14,7 @@ from bench.ground import Ground
 from bench.limit import limit_of
 from bench.load import judge_health
 from bench.measure import Candidate, Measurement, Plan
+from bench.proof import combined
 from bench.results import SCHEMA, Machine, Proof, Refused, Results, Row
 from bench.spread import variation
 from bench.trial import try_all
@@ -80,31 +82,32 @@ def run(
     *,
     mode: str,
     seed: int | None = None,
+    repeats: int = 1,
     refused: Sequence[Refused] = (),
     progress: Progress = lambda text: None,
 ) -> Results:
-    """Measure and prove the candidates, and close them. A device that fails comes back as refused."""
+    """Measure and prove the candidates, `repeats` times, and close them.
+
+    A device that fails once comes back as refused, without a rate.
+    """
     started = time.perf_counter()
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
-    measurement = Measurement(plan, Ground(seed))
+    proofs: list[list[Proof]] = [[] for _ in candidates]
     try:
-        for candidate in candidates:
-            progress(f"warming up {candidate.name}")
-            _warm_up(measurement, candidate)
-        alive = [candidate for candidate in candidates if not candidate.fault]
-        measurement.interleave(alive, lambda number: progress(f"round {number} of {plan.rounds}"))
-        clock, _ = measured_clock()
-        progress("proving")
-        for candidate in candidates:
-            _test_again(candidate)
-        proofs = try_all(candidates, plan, seed)
+        for repeat in range(repeats):
+            measurement = Measurement(plan, Ground(seed + repeat))
+            _measure(measurement, candidates, progress)
+            clock, _ = measured_clock()
+            progress("proving")
+            for found, proof in zip(proofs, _prove(measurement, candidates), strict=True):
+                found += [proof] if proof else []
         about = machine.machine(clock)
-        rows = [_row(c, proof, about) for c, proof in zip(candidates, proofs, strict=True) if proof]
-        failed = [Refused(c.name, c.fault, failed=True) for c in candidates if c.fault]
+        rows = [_row(c, p, about) for c, p in zip(candidates, proofs, strict=True) if not c.fault]
     finally:
         for candidate in candidates:
             with suppress(Exception):  # a broken device may fail to close, too
                 candidate.device.close()
+    failed = [Refused(c.name, c.fault, failed=True) for c in candidates if c.fault]
     return Results(
         schema=SCHEMA,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -114,7 +117,40 @@ def run(
         machine=about,
         rows=tuple(rows),
         refused=(*refused, *failed),
+        notes=tuple(note for c in candidates if repeats > 1 and not c.fault for note in drift_notes(c)),
     )
+
+
+def _measure(measurement: Measurement, candidates: Sequence[Candidate], progress: Progress) -> None:
+    for candidate in candidates:
+        if not candidate.fault and not candidate.rounds:
+            progress(f"warming up {candidate.name}")
+            _warm_up(measurement, candidate)
+    alive = [candidate for candidate in candidates if not candidate.fault]
+    rounds = measurement.plan.rounds
+    measurement.interleave(alive, lambda number: progress(f"round {number} of {rounds}"))
+
+
+def _prove(measurement: Measurement, candidates: Sequence[Candidate]) -> list[Proof | None]:
+    for candidate in candidates:
+        _test_again(candidate)
+    proofs = try_all(candidates, measurement.plan, measurement.ground.seed)
+    for candidate in candidates:
+        candidate.scans.clear()
+    return proofs
+
+
+def drift_notes(candidate: Candidate) -> list[str]:
+    """How a long run ended compared with how it began."""
+    count = max(1, len(candidate.rounds) // 10)
+    speed = [round.rate / (1 if candidate.gpu else round.yardstick) for round in candidate.rounds]
+    drift = median(speed[-count:]) / median(speed[:count]) - 1
+    what = "" if candidate.gpu else ", against the yardstick"
+    notes = [f"{candidate.name}: the last tenth of the rounds was {drift:+.1%} to the first{what}"]
+    if candidate.temperatures:
+        first, most = candidate.temperatures[0], max(candidate.temperatures)
+        notes.append(f"{candidate.name}: {first:.0f} degrees Celsius at first, {most:.0f} at most")
+    return notes
 
 
 def _warm_up(measurement: Measurement, candidate: Candidate) -> None:
@@ -133,7 +169,7 @@ def _test_again(candidate: Candidate) -> None:
         candidate.fault = str(error) or repr(error)
 
 
-def _row(candidate: Candidate, proof: Proof, about: Machine) -> Row:
+def _row(candidate: Candidate, proofs: Sequence[Proof], about: Machine) -> Row:
     rates = [round.rate for round in candidate.rounds]
     health = judge_health(variation(rates), _others(candidate, about.cores), _throttled(candidate))
     limit, limit_reason = limit_of(candidate.device, candidate.threads, candidate.versions, about)
@@ -149,7 +185,7 @@ def _row(candidate: Candidate, proof: Proof, about: Machine) -> Row:
         first_seconds=candidate.first_seconds,
         warmup=candidate.warmup,
         rounds=tuple(candidate.rounds),
-        proof=proof,
+        proof=combined(proofs),
         health=health.word,
         health_reason=health.reason,
         limit=limit,

@@ -21,8 +21,6 @@ from bench.results import Round
 from miner.backends import Backend
 from miner.work import Span
 
-Clock = Callable[[], float]
-
 STABLE = 0.03
 """Three warm-up scans in a row within this of each other end the warm-up."""
 
@@ -51,7 +49,7 @@ class Plan:
 
 
 DEFAULT = Plan()
-QUICK = Plan(rounds=7, warmup_seconds=1.0, proof_seconds=2.0)
+QUICK = Plan(rounds=7, warmup_seconds=1.0, proof_seconds=3.0)
 
 
 @dataclass
@@ -83,6 +81,8 @@ class Candidate:
     slowdowns: set[str] = field(default_factory=set)
     """What slowed the card after any round."""
     card: Card | None = None
+    temperatures: list[float] = field(default_factory=list)
+    """Degrees Celsius of the card after each round."""
     fault: str = ""
     """Why it was dropped."""
     meter: Meter | None = None
@@ -102,7 +102,7 @@ class Measurement:
         plan: Plan,
         ground: Ground,
         *,
-        clock: Clock = time.perf_counter,
+        clock: Callable[[], float] = time.perf_counter,
         load: Callable[[], Load] = read_load,
     ) -> None:
         self.plan, self.ground = plan, ground
@@ -171,8 +171,8 @@ class Measurement:
         candidate.rounds.append(Round(hashes, seconds, yardstick, used))
         candidate.scans += scans
         candidate.others.append(now.others_since(load))
-        if candidate.card and (slowed := candidate.card.slowdowns()):
-            candidate.slowdowns.add(slowed)
+        if candidate.card:
+            _ask(candidate, candidate.card)
         candidate.throttles += (now.throttles or 0) - (load.throttles or 0)
 
     def _timed(self, device: Backend, batches: Iterator[Span]) -> tuple[list[Scanned], float]:
@@ -186,6 +186,13 @@ class Measurement:
             seconds = clock() - started
             if seconds >= least:
                 return scans, seconds
+
+
+def _ask(candidate: Candidate, card: Card) -> None:
+    if slowed := card.slowdowns():
+        candidate.slowdowns.add(slowed)
+    if (celsius := card.temperature()) is not None:
+        candidate.temperatures.append(celsius)
 
 
 def _stable(rates: Sequence[float]) -> bool:

@@ -4,9 +4,11 @@ What is compared is what the timed scans themselves returned, never a repetition
 "Proof", says what each step shows and what none of them can.
 """
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from statistics import fmean
 from typing import NamedTuple
 
 from bench.ground import blocks_within
@@ -72,6 +74,28 @@ def prove(scans: Sequence[Scanned], oracle: Oracle, coverage: float, dense: Dens
         dense_expected=dense.expected,
         dense_missing=dense.missing,
         dense_extra=dense.extra,
+    )
+
+
+def combined(proofs: Sequence[Proof]) -> Proof:
+    """Several proofs of one device as one."""
+
+    def total(name: str) -> int:
+        return sum(getattr(proof, name) for proof in proofs)
+
+    return Proof(
+        hits=total("hits"),
+        expected=total("expected"),
+        missing=total("missing"),
+        extra=total("extra"),
+        checked=fmean(proof.checked for proof in proofs),
+        reference="; ".join(dict.fromkeys(proof.reference for proof in proofs)),
+        score=sum(proof.score for proof in proofs) / math.sqrt(len(proofs)),
+        blocks=total("blocks"),
+        blocks_found=total("blocks_found"),
+        dense_expected=total("dense_expected"),
+        dense_missing=total("dense_missing"),
+        dense_extra=total("dense_extra"),
     )
 
 

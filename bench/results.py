@@ -163,6 +163,11 @@ class Row:
         return f"{self.backend} {self.sweep}={value}" if self.sweep else self.backend
 
     @property
+    def threaded(self) -> bool:
+        """Whether `threads` means anything: OpenCL's own threads are not ours to count."""
+        return not self.gpu and not self.backend.startswith("opencl")
+
+    @property
     def rates(self) -> tuple[float, ...]:
         """H/s of each round, in the order of time."""
         return tuple(round.rate for round in self.rounds)
@@ -192,6 +197,38 @@ class Row:
         """Median over the rounds; None if any round has no energy reading."""
         found = [round.joules / round.hashes * 1e9 for round in self.rounds if round.joules is not None]
         return median(found) if len(found) == len(self.rounds) else None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRow:
+    """One device under the engine, on real jobs: what is left of its rate, and how fast it stops."""
+
+    backend: str
+    seconds: float
+    """Wall time of the engine's runs, from the first job to the last hash."""
+    hashes: int
+    """Counted by the engine."""
+    alone: float
+    """Median H/s of rounds without the engine, taken in turn with its runs."""
+    shares: int
+    """Accepted."""
+    expected_shares: float
+    """By the hashes counted and the share target."""
+    stops: int
+    """New tips that the device had to notice."""
+    stop_median: float
+    """Seconds from a new tip to the last hash on the old one."""
+    stop_worst: float
+
+    @property
+    def rate(self) -> float:
+        """H/s."""
+        return self.hashes / self.seconds
+
+    @property
+    def duty(self) -> float:
+        """Rate under the engine over rate alone."""
+        return self.rate / self.alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +284,7 @@ class Results:
     machine: Machine
     rows: tuple[Row, ...]
     refused: tuple[Refused, ...]
+    engine: tuple[EngineRow, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
