@@ -103,6 +103,7 @@ class MultiprocessBackend:
     name = "multiprocess"
 
     def __init__(self, count: int) -> None:
+        self.threads = count
         self._workers: list[Worker | None] = []  # None: to be started when it is needed
         self._deaths = 0
         self._closed = False
