@@ -384,9 +384,17 @@ def test_every_coinbase_is_locked_as_bip_54_will_want(height: int) -> None:
 def test_a_data_output_is_a_return_and_one_push() -> None:
     assert data_output(b"hello") == TxOut(0, bytes.fromhex("6a05") + b"hello")
     assert data_output(bytes(76)).script.hex() == "6a4c4c" + "00" * 76
+    assert data_output(bytes(255)).script.hex() == "6a4cff" + "00" * 255
+    assert len(data_output(bytes(65535)).script) == 1 + 3 + 65535
     assert data_output(bytes(256)).script.hex() == "6a4d0001" + "00" * 256
     with pytest.raises(ValueError, match="65536 bytes"):
         data_output(bytes(65536))
+
+
+def test_a_block_without_other_transactions_has_the_commitment_that_every_such_block_has() -> None:
+    known = "e2f61c3f71d1defd3fa999dfa36953755c690689799962b48bebd836974e8cf9"
+    assert witness_commitment([]).hex() == known
+    assert commitment_output(witness_commitment([])).script.hex() == "6a24aa21a9ed" + known
 
 
 def test_the_last_commitment_counts_and_shorter_scripts_are_none() -> None:
