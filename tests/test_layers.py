@@ -44,7 +44,9 @@ sources
 sources.connection
 sources.jsonrpc sources.pool_link
 sources.node_client
+sources.node_jobs sources.long_poll sources.pool_shares
 sources.local sources.rpc sources.pool
+sources.opening
 view
 live
 commands

@@ -15,17 +15,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from miner.engine import Delivery, Update
-from miner.errors import LocalProtocolError, SourceError, SourceUnavailable
-from miner.estimate import RateEstimate, rate_from_shares
+from miner.errors import SourceError, SourceUnavailable
+from miner.estimate import RateEstimate
 from miner.sources.connection import Backoff, Endpoint, Resolve, SourceStatus, open_connection
 from miner.sources.pool_link import BEAT, LinkLost, PoolLink
+from miner.sources.pool_shares import PoolShares
 from miner.stratum import Session
 from miner.stratum_events import Authorized, Dropped, Event, Judged, Moved, Note
-from miner.stratum_jobs import JobRefused, NewJob, Resumption
+from miner.stratum_jobs import JobRefused, NewJob
 from miner.stratum_params import Redirect
-from miner.target import expected_hashes
 from miner.untrusted import excerpt
-from miner.work import Job, Outcome, Share, Verdict
+from miner.work import Job, Share, Verdict
 
 _log = logging.getLogger(__name__)
 
@@ -60,22 +60,6 @@ class PoolSettings:
     tls: ssl.SSLContext | None = field(default=None, repr=False)
 
 
-class _Slot:
-    """A share that waits for its verdict."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.outcome, self.reason, self.lost = Outcome.UNKNOWN, "no answer", False
-
-    def judged(self, outcome: Outcome, why: str) -> None:
-        self.outcome, self.reason = outcome, why
-        self.done.set()
-
-    def lose(self) -> None:
-        self.lost = True
-        self.done.set()
-
-
 class PoolSource:
     """The work source (see `miner.engine.WorkSource`) that mines for a pool."""
 
@@ -97,6 +81,7 @@ class PoolSource:
         # The thread's own.
         self._at = 0
         self._moved: Endpoint | None = None
+        self._last_pool: Endpoint | None = None
         self._least_wait = 0.0
         self._backoff = Backoff(self._settings.first_retry, self._settings.last_retry)
         self._extensions = True
@@ -104,21 +89,14 @@ class PoolSource:
         self._ever_authorized = False
         self._next_update: Update | None = None  # waits until the devices may have it
         self._delivered_at = float("-inf")
-        self._idle_at: float | None = None
+        self._busy = False  # the devices have a job
+        self._idle_at: float | None = None  # when they are to leave it, should no other come
         self._newest: Job | None = None
         self._first_job = True  # of this connection, none has come yet
         self._looked_back = clock()
         self._said: deque[str] = deque(maxlen=20)
-        # Shared, under the lock.
-        self._lock = threading.Condition()
-        self._session: Session | None = None
-        self._link: PoolLink | None = None
-        self._resumption: Resumption | None = None
-        self._slots: dict[int, _Slot] = {}
-        self._better: int | None = None
-        self._accepted = 0
-        self._hashes = 0
-        self._started = clock()
+        self._better: int | None = None  # a pool earlier in the list that is back
+        self._shares = PoolShares(self._settings.submit, clock)
         self._set_state("connecting", f"connecting to {self._pools[0].name}")
 
     @property
@@ -128,34 +106,30 @@ class PoolSource:
 
     def start(self, deliver: Callable[[Delivery], None]) -> None:
         """Begin, in a thread of its own."""
-        self._deliver, self._started = deliver, self._clock()
+        self._deliver = deliver
         threading.Thread(target=self._run, name="pool source", daemon=True).start()
+
+    def submit(self, share: Share) -> Verdict:
+        """Hand in a share and wait for the verdict; see `PoolShares.submit`."""
+        return self._shares.submit(share)
 
     def close(self) -> None:
         """Stop; shares that wait for a verdict get UNKNOWN."""
         self._closed.set()
-        with self._lock:
-            for slot in self._slots.values():
-                slot.judged(Outcome.UNKNOWN, "closed before the pool answered")
-            self._lock.notify_all()
-            if self._link is not None:
-                self._link.wake()
+        self._shares.close()
         self._set_state("closed", "closed")
 
     @property
     def status(self) -> SourceStatus:
         """How it is."""
-        with self._lock:
-            difficulty = self._session.difficulty if self._session is not None else None
-        sentence = self._sentence
+        difficulty, sentence = self._shares.difficulty, self._sentence
         if difficulty is not None and self._state == "connected":
             sentence += f", share difficulty {difficulty:.4g}"
         return SourceStatus(self._state, sentence, self._since, difficulty)
 
     def inferred(self) -> RateEstimate | None:
         """The hash rate that the accepted shares prove, since the start; None before the first."""
-        with self._lock:
-            return rate_from_shares(self._accepted, self._hashes, self._clock() - self._started)
+        return self._shares.inferred()
 
     # -- which pool --------------------------------------------------------------------------------
 
@@ -215,25 +189,21 @@ class PoolSource:
             self._closed.wait(min(left, BEAT))
 
     def _disconnected(self) -> None:
-        """Shares under way are lost for now; the devices go on for a while if the session may be resumed."""
-        with self._lock:
-            session, self._session, self._link = self._session, None, None
-            if session is not None:
-                self._resumption = session.resumption
-            slots, self._slots = self._slots, {}
-            self._lock.notify_all()
-        for slot in slots.values():
-            slot.lose()
+        """The devices go on for a while if the session may be resumed, else they idle."""
         self._next_update = None
-        if session is not None and self._newest is not None:
-            resumable = self._resumption is not None
+        self._shares.disconnected()
+        if self._busy and self._idle_at is None:
+            resumable = self._shares.resumption is not None
             self._idle_at = self._clock() + (self._settings.resume if resumable else 0.0)
             self._idle_if_due()
 
     def _idle_if_due(self) -> None:
         if self._idle_at is not None and self._clock() >= self._idle_at:
-            self._idle_at = None
-            self._deliver(None)
+            self._idle()
+
+    def _idle(self) -> None:
+        self._next_update, self._idle_at, self._busy = None, None, False
+        self._deliver(None)
 
     # -- one connection ----------------------------------------------------------------------------
 
@@ -241,20 +211,21 @@ class PoolSource:
         """Until the connection ends, one way or another: SourceError."""
         self._set_state("connecting", f"connecting to {pool.name}")
         settings = self._settings
+        if pool != self._last_pool:
+            self._last_pool, self._shares.resumption = pool, None  # another pool knows nothing of it
         sock = open_connection(
             pool, settings.connect, tls=settings.tls, resolve=self._resolve, clock=self._clock
         )
         session = Session(
             pool.user,
             pool.password,
-            resume=self._resumption,
+            resume=self._shares.resumption,
             extensions=self._extensions,
             suggest=settings.suggest,
         )
         session.start(self._clock())
-        link = PoolLink(sock, session, self._lock, silence=settings.silence, clock=self._clock)
-        with self._lock:
-            self._session, self._link = session, link
+        link = PoolLink(sock, session, self._shares.lock, silence=settings.silence, clock=self._clock)
+        self._shares.connected(session, link)
         self._looked_back = self._clock()
         self._first_job = True
         try:
@@ -280,7 +251,7 @@ class PoolSource:
         due = self._delivered_at + self._settings.pace - now
         if due <= 0:
             update, self._next_update = self._next_update, None
-            self._delivered_at, self._idle_at = now, None
+            self._delivered_at, self._idle_at, self._busy = now, None, True
             self._deliver(update)
             return BEAT
         return due
@@ -303,17 +274,15 @@ class PoolSource:
             if isinstance(event, NewJob):
                 self._new_job(session, event)
             elif isinstance(event, Judged):
-                self._judged(event)
+                self._shares.judged(event)
             elif isinstance(event, JobRefused):
                 self._say(f"{pool.name}: job refused: {event.text}")
                 if event.clean:
-                    self._next_update = None
-                    self._deliver(None)
+                    self._idle()
             elif isinstance(event, Authorized):
                 self._ever_authorized, self._refusals = True, 0
                 self._set_state("connected", f"connected to {pool.name}")
-                with self._lock:
-                    self._lock.notify_all()
+                self._shares.changed()
             elif isinstance(event, Moved):
                 self._move(pool, event.to)
             elif isinstance(event, Note):
@@ -322,20 +291,14 @@ class PoolSource:
                 raise LinkLost(event.text, refused=event.refused)
 
     def _new_job(self, session: Session, event: NewJob) -> None:
-        with self._lock:
+        with self._shares.lock:
             # After a new connection the old jobs are worthless, unless the session was resumed.
             orphaned = self._first_job and self._newest is not None and not session.knows(self._newest)
-            self._lock.notify_all()
+        self._shares.changed()
         self._first_job = False
         waiting = self._next_update
         clean = event.clean or orphaned or (waiting is not None and waiting.clean)
         self._newest, self._next_update = event.job, Update(event.job, event.reason, clean)
-
-    def _judged(self, event: Judged) -> None:
-        with self._lock:
-            slot = self._slots.pop(event.request, None)
-        if slot is not None:
-            slot.judged(event.outcome, event.reason)
 
     def _move(self, pool: Endpoint, to: Redirect) -> None:
         """client.reconnect. Our name and password go to no host that was not configured."""
@@ -347,59 +310,6 @@ class PoolSource:
         self._moved = replace(pool, host=host, port=to.port or pool.port)
         self._least_wait = min(to.seconds, self._settings.longest_wait)
         raise LinkLost(f"the pool asks us to connect to {self._moved.name}")
-
-    # -- shares ------------------------------------------------------------------------------------
-
-    def submit(self, share: Share) -> Verdict:
-        """Hand in a share. Should the connection break meanwhile, again if the session is resumed."""
-        job = share.work.job
-        if job is None:
-            raise LocalProtocolError(f"share {share.hash_hex} belongs to no job")
-        deadline, repeated = self._clock() + self._settings.submit, False
-        while True:
-            slot = self._hand_in(share, job, deadline)
-            if slot is None:
-                return self._unsent(share, repeated)
-            slot.done.wait(max(deadline - self._clock(), 0.0))
-            if not slot.lost:
-                break
-            repeated = True
-        if repeated and slot.outcome is Outcome.REJECTED and "duplicate" in slot.reason.lower():
-            # The pool had taken it before the connection broke.
-            return self._verdict(share, Outcome.ACCEPTED, slot.reason)
-        return self._verdict(share, slot.outcome, slot.reason)
-
-    def _hand_in(self, share: Share, job: Job, deadline: float) -> _Slot | None:
-        """Give it to the session, once there is one; None if none that knows its job comes in time."""
-        with self._lock:
-            while not self._closed.is_set() and self._clock() < deadline:
-                session = self._session
-                if session is not None and session.knows(job):
-                    slot = _Slot()
-                    self._slots[session.submit(share, self._clock())] = slot
-                    if self._link is not None:
-                        self._link.wake()
-                    return slot
-                if session is not None and session.working:
-                    return None  # there is a connection, and the job is not one of its own
-                self._lock.wait(BEAT)
-        return None
-
-    def _unsent(self, share: Share, repeated: bool) -> Verdict:
-        with self._lock:
-            connected = self._session is not None
-        if repeated:
-            return Verdict(share, Outcome.UNKNOWN, "the connection broke before the pool answered")
-        if connected and not self._closed.is_set():
-            return Verdict(share, Outcome.STALE, "superseded")
-        return Verdict(share, Outcome.UNKNOWN, "no connection to a pool")
-
-    def _verdict(self, share: Share, outcome: Outcome, why: str) -> Verdict:
-        if outcome is Outcome.ACCEPTED:
-            with self._lock:
-                self._accepted += 1
-                self._hashes += expected_hashes(share.work.target)
-        return Verdict(share, outcome, why)
 
     # -- telling -----------------------------------------------------------------------------------
 

@@ -1,0 +1,166 @@
+"""From a node's templates to the devices' jobs: which of them, in which order, and what became of them.
+
+Templates arrive from two threads, and blocks are judged in others. One lock is
+held from the look at a template until its job is delivered, so that no older
+one overtakes a newer; the newest answer wins.
+"""
+
+import itertools
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from miner.engine import Delivery, Update
+from miner.errors import RemoteProtocolError
+from miner.header import display_hex
+from miner.sources.node_client import Fetched, NodeClient
+from miner.template import Payout, Template
+from miner.work import Job, Outcome, Share, Verdict
+
+MAX_GIVERS = 64
+"""Jobs of which it is remembered which node gave them."""
+
+MAX_BLOCKS = 100
+"""Blocks of ours that are remembered; as deep as a coinbase has to be before it is spent."""
+
+RECENT_BLOCKS = 6
+"""Of those, how many are looked at when the tip changes."""
+
+
+@dataclass(frozen=True)
+class FoundBlock:
+    """A block of ours, and whether the best chain has it."""
+
+    height: int
+    hash: bytes
+    on_chain: bool = True
+
+
+class NodeJobs:
+    """What the devices work on, and the blocks that came of it. Any thread may call any method."""
+
+    def __init__(self, payout: Payout) -> None:
+        self._payout = payout
+        # Two miners on one node must not search the same headers.
+        self._instance = os.urandom(4)
+        self._deliver: Callable[[Delivery], None] | None = None
+        self._lock = threading.RLock()
+        self._numbers = itertools.count(1)
+        self._current: Template | None = None
+        self._spent = False  # judged: the devices have left the current one
+        self._beaten: bytes | None = None  # a parent that has a child by now, ours or another's
+        self._arrived = -1
+        self._givers: dict[str, NodeClient] = {}
+        self._blocks: deque[FoundBlock] = deque(maxlen=MAX_BLOCKS)
+
+    def start(self, deliver: Callable[[Delivery], None]) -> None:
+        """From now on jobs go there."""
+        self._deliver = deliver
+
+    def close(self) -> None:
+        """From now on they go nowhere. Waits for nobody, so a last one may be under way."""
+        self._deliver = None
+
+    @property
+    def current(self) -> Template | None:
+        """What the devices work on; None: nothing."""
+        with self._lock:
+            return self._current
+
+    @property
+    def blocks(self) -> tuple[FoundBlock, ...]:
+        """Our last blocks, oldest first."""
+        return tuple(self._blocks)
+
+    def offer(self, node: NodeClient, fetched: Fetched, reason: str) -> bool:
+        """Make it the devices' job, unless it is older than, or the same as, what they have.
+
+        RemoteProtocolError if the node would not take a block on it.
+        """
+        with self._lock:
+            template, known, deliver = fetched.template, self._current, self._deliver
+            if fetched.order < self._arrived or deliver is None:
+                return False
+            self._arrived = fetched.order
+            if template.previous == self._beaten and node.tip() != template.previous:
+                return False  # fetched a moment before a block on it was accepted
+            if known is not None and not self._spent and _same(template, known):
+                self._current = template  # for its long poll id
+                return False
+            clean = known is None or template.previous != known.previous
+            if clean:
+                self.idle()  # the old tip is left at once; the proposal takes the node a moment
+            job = template.job(self._payout, f"{template.height}-{next(self._numbers)}", self._instance)
+            refusal = node.propose(job) if template.can_propose else None
+            if refusal is not None:
+                raise RemoteProtocolError(f"the node does not accept a block on its own template: {refusal}")
+            self._current, self._spent = template, False
+            self._remember(job, node)
+            deliver(Update(job, reason, clean))
+            return True
+
+    def idle(self) -> None:
+        """Have the devices stop, if they do anything."""
+        with self._lock:
+            deliver = self._deliver
+            if self._current is not None and deliver is not None:
+                self._current = None
+                deliver(None)
+
+    def renew(self) -> None:
+        """Take the next template even if it is the one that the devices have: they may have left it."""
+        with self._lock:
+            self._spent = True
+
+    def _remember(self, job: Job, node: NodeClient) -> None:
+        self._givers[job.id] = node
+        while len(self._givers) > MAX_GIVERS:
+            del self._givers[next(iter(self._givers))]
+
+    def giver(self, share: Share) -> NodeClient | None:
+        """The node whose template this is a block on."""
+        job = share.work.job
+        return self._givers.get(job.id) if job is not None else None
+
+    # -- blocks ------------------------------------------------------------------------------------
+
+    def has(self, share: Share) -> bool:
+        """Whether this block was accepted before."""
+        return any(share.hash == block.hash for block in self.blocks)
+
+    def judged(self, verdict: Verdict) -> None:
+        """A job is over: the next template is taken even if it is the same."""
+        job = verdict.share.work.job
+        if job is None:
+            return
+        with self._lock:
+            if verdict.accepted and job.height is not None:
+                self._blocks.append(FoundBlock(job.height, verdict.share.hash))
+            if verdict.outcome in (Outcome.ACCEPTED, Outcome.STALE):
+                self._beaten = job.previous
+            if self._current is not None and self._current.previous == job.previous:
+                self._spent = True
+
+    def check_blocks(self, node: NodeClient, tip: bytes) -> list[str]:
+        """After a new tip: are our last blocks still part of the chain? What has changed, in words."""
+        changes: list[str] = []
+        recent = self.blocks[-RECENT_BLOCKS:]
+        if recent and recent[-1].hash == tip:
+            return changes
+        for block in recent:
+            held = node.holds(block.hash, block.height)
+            if held is None or held == block.on_chain:
+                continue
+            self._blocks[self._blocks.index(block)] = replace(block, on_chain=held)
+            what = "back in" if held else "no longer in"
+            changes.append(
+                f"our block {display_hex(block.hash)} at height {block.height} is {what} the best chain"
+            )
+        return changes
+
+
+def _same(one: Template, other: Template) -> bool:
+    """Whether they give the same job."""
+    return replace(one, long_poll_id=other.long_poll_id) == other
