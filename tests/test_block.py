@@ -355,6 +355,8 @@ def test_a_script_that_grows_too_long_loses_the_tag_first_and_then_the_flags() -
 def test_a_low_height_alone_is_padded_to_the_two_bytes_that_the_rule_wants() -> None:
     prefix, suffix = coinbase_parts(5, [], extranonce_size=0)
     assert Transaction.parse(prefix + suffix).inputs[0].script == bytes.fromhex("5500")
+    prefix, suffix = coinbase_parts(17, [], extranonce_size=0)
+    assert Transaction.parse(prefix + suffix).inputs[0].script == bytes.fromhex("0111")
 
 
 @pytest.mark.parametrize("size", [-1, 76])
