@@ -10,7 +10,7 @@ from kernels.search import VERSIONS, search
 def main(argv: Sequence[str] | None = None) -> int:
     """Print operations per nonce and version; with --versions N also where they come from."""
     parser = argparse.ArgumentParser(prog="python -m bench cost", description=__doc__)
-    parser.add_argument("--versions", type=int, choices=VERSIONS, help="sibling versions: show one number by level")
+    parser.add_argument("--versions", type=int, choices=VERSIONS, help="so many siblings, by level")
     parser.add_argument("--listing", action="store_true", help="with --versions: print the program, too")
     args = parser.parse_args(argv)
     if args.listing and not args.versions:

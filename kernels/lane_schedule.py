@@ -60,23 +60,23 @@ class LaneSchedule:
         x, y = (self._value(node).value for node in pair)
         lanes = self.code.lanes
         for half in (0, 1):
-            interleaved = self.code.builder.shuffle_vector(x, y, unpack(lanes.count, 1, half))
+            interleaved = self.code.builder.shuffle_vector(x, y, constant(unpack(lanes.count, 1, half)))
             store(self.code.builder, interleaved, target, self.rows[pair] + half * lanes.bytes, lanes.bytes)
 
 
-def unpack(lanes: int, words: int, half: int) -> ir.Constant:
+def unpack(lanes: int, words: int, half: int) -> list[int]:
     """The shuffle of `vpunpckl` (half 0) and `vpunpckh` (half 1) for groups of 1 or 2 words.
 
     Of each quarter of two vectors, that half's groups, from the one and the other in turn.
     """
     groups = 4 // words // 2
-    return constant(
+    return [
         source * lanes + 4 * quarter + (half * groups + group) * words + word
         for quarter in range(lanes // 4)
         for group in range(groups)
         for source in (0, 1)
         for word in range(words)
-    )
+    ]
 
 
 def slot_offset(lanes: int, lane: int) -> int:
@@ -87,7 +87,10 @@ def slot_offset(lanes: int, lane: int) -> int:
 
 def transpose(code: Code, vectors: Sequence[ir.Value]) -> list[ir.Value]:
     """From four words of each lane, side by side as `slot_offset` says: word 0 of all lanes, word 1, ..."""
-    shuffle, lanes = code.builder.shuffle_vector, code.lanes.count
+
+    def mix(x: ir.Value, y: ir.Value, words: int, half: int) -> ir.Value:
+        return code.builder.shuffle_vector(x, y, constant(unpack(code.lanes.count, words, half)))
+
     a, b, c, d = vectors
-    pairs = [(shuffle(a, b, unpack(lanes, 1, h)), shuffle(c, d, unpack(lanes, 1, h))) for h in (0, 1)]
-    return [shuffle(x, y, unpack(lanes, 2, half)) for x, y in pairs for half in (0, 1)]
+    halves = [(mix(a, b, 1, half), mix(c, d, 1, half)) for half in (0, 1)]
+    return [mix(x, y, 2, half) for x, y in halves for half in (0, 1)]
