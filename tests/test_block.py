@@ -339,6 +339,7 @@ def test_the_script_is_height_extranonce_tag_and_flags() -> None:
     assert script_with(b"/nonceforge/", b"flags").hex() == (
         "03e09304" + "08" + "00" * 8 + "0c" + b"/nonceforge/".hex() + b"flags".hex()
     )
+    assert script_with(b"", b"").hex() == "03e09304" + "08" + "00" * 8
 
 
 def test_a_script_that_grows_too_long_loses_the_tag_first_and_then_the_flags() -> None:
