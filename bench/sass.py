@@ -15,17 +15,17 @@ out instruction-cache misses, register-bank conflicts and power limits: a card s
 import argparse
 import json
 import re
+import struct
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from bench import nvidia_tools
-from kernels.device_source import DEFAULT_PLACEMENT, PLACEMENTS, device_source
+from kernels.device_source import DEFAULT_PLACEMENT, PLACEMENTS, VERSIONS, device_source
 from kernels.program import Op
 from kernels.search import search
 
-VERSIONS = (1, 2, 4)
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 
 CARDS = {
@@ -109,7 +109,6 @@ def counted(cubin: bytes, arch: str, placement: str, versions: int) -> Count:
     """Count a compiled kernel called `scan`."""
     text = nvidia_tools.disassembly(cubin)
     code = list(_instructions(text))
-    found = re.search(r'SHI_REGISTERS=(\d+)', text) or re.search(r"REG(?:ISTER)?S?[:=](\d+)", text)
     hot = [opcode for block in _hot_blocks(_blocks(code)) for opcode in block.opcodes]
     pipes = Counter(_pipe(opcode) for opcode in hot)
     slots = pipes["fma"] + sum(_is_wide(opcode) for opcode in hot)
@@ -120,9 +119,27 @@ def counted(cubin: bytes, arch: str, placement: str, versions: int) -> Count:
     return Count(
         arch, placement, versions,
         alu=pipes["alu"] / versions, fma_slots=slots / versions, total=len(hot) / versions,
-        clocks=clocks[bound], bound=bound, registers=int(found[1]) if found else 0,
+        clocks=clocks[bound], bound=bound, registers=_registers(cubin),
         spills=sum(i.opcode.startswith(("LDL", "STL")) for i in code), code_bytes=16 * len(code),
     )  # fmt: skip
+
+
+def _registers(cubin: bytes) -> int:
+    """Of one thread: attribute REGCOUNT (0x2f) in the section .nv.info, a symbol's number and a count."""
+    found = re.search(rb"\x04\x2f\x08\x00.{4}(.{4})", _section(cubin, b".nv.info"), re.DOTALL)
+    return int.from_bytes(found[1], "little") if found else 0
+
+
+def _section(elf: bytes, name: bytes) -> bytes:
+    """A section of a 64-bit little-endian ELF file (System V ABI, chapter 4)."""
+    (table,) = struct.unpack_from("<Q", elf, 0x28)
+    size, count, names = struct.unpack_from("<HHH", elf, 0x3A)
+    headers = [struct.unpack_from("<IIQQQQ", elf, table + size * i) for i in range(count)]
+    start = headers[names][4]
+    for word, _, _, _, offset, length in headers:
+        if elf[start + word : elf.index(b"\0", start + word)] == name:
+            return elf[offset : offset + length]
+    return b""
 
 
 # --- machine code -----------------------------------------------------------------------------------------

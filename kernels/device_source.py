@@ -11,16 +11,20 @@ multiply-add pipe idles, unless an add is written as a * 1 + b with a 1 that the
 A `Placement` says what moves there; docs/gpu.md derives why each of them pays, and what it costs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
-import re
+from textwrap import wrap
 
 from kernels.program import CH, MAJ, XOR3, Node, Op, Program
 from kernels.search import given, search
 
 LANGUAGES = ("cuda", "opencl")
+
+WIDTH = 110
+"""Columns of the generated text."""
 
 VERSIONS = (1, 2, 4)
 """Siblings that a kernel may take: a fifth does not fit into the 64 registers of a thread."""
@@ -136,13 +140,16 @@ def _is_sigma(node: Node) -> bool:
 
 
 _SIGMAS: dict[tuple[int, ...], str] = {
-    (2, 13, 22): "Sigma0", (6, 11, 25): "Sigma1", (3, 7, 18): "sigma0", (10, 17, 19): "sigma1",
+    (2, 13, 22): "Sigma0",
+    (6, 11, 25): "Sigma1",
+    (3, 7, 18): "sigma0",
+    (10, 17, 19): "sigma1",
 }
 """FIPS 180-4, 4.1.2: the four functions by their distances."""
 
 
 def _rotates(program: Program, placement: Placement, pipes: Pipes) -> int:
-    """The cost model: how many rotations to move for both pipes to carry the same load, at most one a sigma."""
+    """How many rotations to move for both pipes to carry the same load: at most one of each sigma."""
     if not placement.rotates:
         return 0
     trial = _Writer(program, placement)
@@ -174,7 +181,7 @@ class _Spread:
 
 
 class _Writer:
-    """Writes the body of one program, statement by statement, in the order in which a device should run it."""
+    """Writes the body of one program, in the order in which a device should run it."""
 
     def __init__(self, program: Program, placement: Placement, rotates: int = 0) -> None:
         self.program, self.placement = program, placement
@@ -234,7 +241,10 @@ class _Writer:
         return values | {n for n in self.program.outputs if n.op is not Op.ADD}
 
     def _assign(self, name: str, value: str) -> None:
-        self.statements.append(f"    const word {name} = {value};")
+        line = f"    const word {name} = {value};"
+        self.statements += wrap(
+            line, WIDTH, initial_indent="    ", subsequent_indent=8 * " ", break_on_hyphens=False
+        )
 
     def _word(self, node: Node) -> str:
         if node.op is Op.CONST:
@@ -256,7 +266,9 @@ class _Writer:
         for term in terms:
             if node in self._values or not _is_sigma(term) or term in self._values:
                 total = self._add(self._word(term), total) if total else self._word(term)
-        for sigma in sorted((t for t in terms if _is_sigma(t) and t not in self._values), key=_is_rotation_sum):
+        for sigma in sorted(
+            (t for t in terms if _is_sigma(t) and t not in self._values), key=_is_rotation_sum
+        ):
             total = self._sigma_onto(sigma, total)
         return total
 

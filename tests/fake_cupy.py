@@ -58,7 +58,9 @@ class CUDADriverError(RuntimeError):
 
     def __init__(self, status: int) -> None:
         self.status = status
-        super().__init__(_NAMES.get(status, f"CUDA_ERROR_{status}: error {status}").replace("cudaError", "CUDA_ERROR_"))
+        super().__init__(
+            _NAMES.get(status, f"CUDA_ERROR_{status}: error {status}").replace("cudaError", "CUDA_ERROR_")
+        )
 
 
 class OutOfMemoryError(MemoryError):
@@ -309,7 +311,9 @@ class _MemoryPointer:
         if not isinstance(mem, (int, ctypes.c_void_p)):
             raise TypeError(f"an integer is required, not {type(mem)}")
         memory = self._machine.cards[self._device].memory
-        self._queue(stream, lambda: ctypes.memmove(mem, memory.bytes_at(self.ptr, size).tobytes(), size) and None)
+        self._queue(
+            stream, lambda: ctypes.memmove(mem, memory.bytes_at(self.ptr, size).tobytes(), size) and None
+        )
 
 
 class _Array:
@@ -359,7 +363,9 @@ class _RawModule:
         if (code is None) == (path is None):
             raise TypeError("Exactly one of `code` and `path` keyword arguments must be given.")
         if not isinstance(options, tuple):
-            raise TypeError(f"Argument 'options' has incorrect type (expected tuple, got {type(options).__name__})")
+            raise TypeError(
+                f"Argument 'options' has incorrect type (expected tuple, got {type(options).__name__})"
+            )
         assert code is not None, "cubin files are not emulated"
         assert backend == "nvrtc"
         self._machine, self._code, self._options = machine, code, options

@@ -33,7 +33,7 @@ LAUNCH_OUT_OF_RESOURCES = 701
 
 
 class PtxFault(Exception):
-    """The program did what a device answers with a sticky error; `status` is that error's number."""
+    """What a device answers with a sticky error; `status` is that error's number."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -137,7 +137,7 @@ def _parse_params(text: str) -> dict[str, tuple[int, int]]:
 
 def _parse_body(text: str, first_line: int) -> tuple[list[Instruction], dict[str, int]]:
     code, labels, line = [], {}, first_line
-    for chunk in re.split(r"(?<=[;:])(?=\s)", text):
+    for chunk in re.split(r"(?<=;)|(?<=:)(?=\s)", text):
         statement, line = chunk.strip(), line + chunk.count("\n")
         if re.fullmatch(r"[$\w]+:", statement):
             labels[statement[:-1]] = len(code)
@@ -161,7 +161,7 @@ def parse(ptx: str) -> dict[str, Kernel]:
     kernels = {}
     for found in _ENTRY.finditer(ptx):
         name, params, limits = found.groups()
-        body, rest = ptx[found.end() :].split("\n}", 1)[0], ptx[: found.end()]
+        body, rest = re.split(r"\n\s*\}", ptx[found.end() :], maxsplit=1)[0], ptx[: found.end()]
         code, labels = _parse_body(body, rest.count("\n") + 1)
         threads = re.search(r"\.maxntid\s+(\d+)", limits)
         kernels[name] = Kernel(
@@ -286,8 +286,14 @@ class _Threads:
             "%nctaid.x": np.array([grid], np.uint32),
         }
         for axis in "yz":
-            self.registers |= {f"%tid.{axis}": np.zeros(1, np.uint32), f"%ctaid.{axis}": np.zeros(1, np.uint32)}
-            self.registers |= {f"%ntid.{axis}": np.ones(1, np.uint32), f"%nctaid.{axis}": np.ones(1, np.uint32)}
+            self.registers |= {
+                f"%tid.{axis}": np.zeros(1, np.uint32),
+                f"%ctaid.{axis}": np.zeros(1, np.uint32),
+            }
+            self.registers |= {
+                f"%ntid.{axis}": np.ones(1, np.uint32),
+                f"%nctaid.{axis}": np.ones(1, np.uint32),
+            }
         self.shared = np.full((blocks, kernel.shared_bytes), 0xA5, np.uint8)
         self.counter = np.zeros(self.count, np.int64)
         self.mask: Array | None = None  # of the threads that execute now; None: all of them
@@ -457,7 +463,13 @@ class _Threads:
             return True
         if mask is not None and not mask.any():
             return False
-        actions = {"ld": self.load, "st": self.store, "atom": self.atomic, "red": self.atomic, "shfl": self.shuffle}
+        actions = {
+            "ld": self.load,
+            "st": self.store,
+            "atom": self.atomic,
+            "red": self.atomic,
+            "shfl": self.shuffle,
+        }
         if head in ("bar", "barrier"):
             self.barrier(mask)
         else:
@@ -501,7 +513,9 @@ def launch(kernel: Kernel, grid: int, block: int, arguments: Sequence[bytes], me
     if not 0 < grid < 1 << 31 or not 0 < block <= 1024:
         raise PtxFault(INVALID_VALUE, f"a grid of {grid} blocks of {block} threads")
     if block > kernel.max_threads:
-        raise PtxFault(LAUNCH_OUT_OF_RESOURCES, f"{block} threads where the kernel allows {kernel.max_threads}")
+        raise PtxFault(
+            LAUNCH_OUT_OF_RESOURCES, f"{block} threads where the kernel allows {kernel.max_threads}"
+        )
     params, step = pack_arguments(kernel, arguments), max(1, together // block)
     for first in range(0, grid, step):
         _Threads(kernel, memory, params, first, min(step, grid - first), grid, block).run(limit)

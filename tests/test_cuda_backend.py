@@ -31,29 +31,37 @@ except nvidia_tools.ToolMissing as missing:
 
 
 @contextmanager
-def machine(*cards: Card, variant: str | None = "adds+shifts+rotates 1", **options: object) -> Iterator[FakeCupy]:
+def machine(
+    *cards: Card, variant: str | None = "adds+shifts+rotates 1", count_error: Exception | None = None
+) -> Iterator[FakeCupy]:
     """A machine with these cards, on which `variant` was found fastest before; None: nothing yet."""
-    with pytest.MonkeyPatch.context() as patch, installed(FakeCupy(cards or [Card()], **options), patch) as fake:  # type: ignore[arg-type]
+    fake = FakeCupy(cards or [Card()], count_error=count_error)
+    with pytest.MonkeyPatch.context() as patch, installed(fake, patch):
         if variant:
             patch.setattr(tuned, "recall", lambda key: variant)
         yield fake
 
 
+def opened(variant: str) -> Iterator[Backend]:
+    """A card on which this variant was found fastest."""
+    with machine(variant=variant):
+        backend = cuda.open(None, None)
+    with closing(backend):
+        yield backend
+
+
 @pytest.fixture(scope="module")
 def backend() -> Iterator[Backend]:
-    with machine(), closing(cuda.open(None, None)) as opened:
-        yield opened
-
-
-class TestOneVersion(Conformance):
-    pass
+    yield from opened("adds+shifts+rotates 1")
 
 
 @pytest.fixture(scope="module")
 def four() -> Iterator[Backend]:
-    """A card that was found fastest with four versions."""
-    with machine(variant="adds+shifts+rotates 4"), closing(cuda.open(None, None)) as opened:
-        yield opened
+    yield from opened("none 4")  # the placement that compiles soonest
+
+
+class TestOneVersion(Conformance):
+    pass
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
@@ -87,12 +95,21 @@ def test_a_flood_of_hits_is_scanned_in_parts() -> None:
 
 # --- which card -------------------------------------------------------------------------------------------
 
+# The second one's UUID holds a zero byte, at which CuPy cuts it off.
 TWO = (Card(name="NVIDIA GeForce RTX 4090"), Card(name="NVIDIA A100-SXM4", uuid=b"\xab\xcd\x00" + bytes(13)))
 
 
 @pytest.mark.parametrize(
     ("selector", "index"),
-    [(None, 0), ("0", 0), ("1", 1), ("a100", 1), ("RTX 4090", 0), ("GPU-01020304", 0), ("gpu-abcd0012-77", 1)],
+    [
+        (None, 0),
+        ("0", 0),
+        ("1", 1),
+        ("a100", 1),
+        ("RTX 4090", 0),
+        ("GPU-01020304", 0),
+        ("gpu-abcd0012-77", 1),
+    ],
 )
 def test_a_card_is_chosen_by_index_name_or_uuid(selector: str | None, index: int) -> None:
     with machine(*TWO), closing(cuda.open(selector, None)) as backend:
@@ -173,7 +190,7 @@ def test_what_fails_while_opening_is_unavailable(step: str, error: Exception, ad
     ("step", "error", "advice"),
     [
         ("compile", NO_NVRTC, "NVRTC, the compiler, is missing"),
-        ("compile", CompileException("nvrtc: error: invalid value for --gpu-architecture"), "does not compile"),
+        ("compile", CompileException("nvrtc: error: invalid value"), "does not compile"),
         ("load", CUDADriverError(218), "PTX this new"),
         ("launch", CUDADriverError(701), "more registers"),
         ("launch", CUDADriverError(2), "no memory left"),
@@ -186,10 +203,12 @@ def test_what_fails_while_opening_is_unavailable(step: str, error: Exception, ad
 )
 def test_what_fails_while_mining_is_a_fault_of_that_card(step: str, error: Exception, advice: str) -> None:
     work = Work(SMALL.header, EASY)
-    with machine(Card(), Card()) as fake, closing(cuda.open("0", None)) as bad, closing(cuda.open("1", None)) as good:
+    with machine(Card(), Card()) as fake:
+        bad, good = cuda.open("0", None), cuda.open("1", None)
         fake.cards[0].fail[step] = error
         with pytest.raises(DeviceFault, match=rf"^cuda:0: .*{advice}"):
             bad.scan(work, range(100))
+        bad.close()
         assert good.scan(work, range(100)) == hits_of(work, range(100))
 
 

@@ -15,7 +15,9 @@ from miner.target import MAX_TARGET
 from miner.work import Hit, Work
 
 if importlib.util.find_spec("pyopencl") is None:
-    pytest.skip("PyOpenCL is not installed: pip install pyopencl pocl-binary-distribution", allow_module_level=True)
+    pytest.skip(
+        "PyOpenCL is not installed: pip install pyopencl pocl-binary-distribution", allow_module_level=True
+    )
 
 
 @pytest.fixture(scope="module")

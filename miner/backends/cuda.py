@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels.device_source import PLACEMENTS, DeviceSource, device_source
+from kernels.device_source import PLACEMENTS, VERSIONS, DeviceSource, device_source
 from miner.backends import cuda_errors, tuned
 from miner.backends.launches import CAPACITY, RESULT_WORDS, SLOTS, Launches, Question
 from miner.backends.nvml import Thermometer
@@ -34,9 +34,6 @@ WAVES = 8
 TIMED_SECONDS = 0.02
 """A variant's trial grows until it takes this long, so that the launch itself no longer counts."""
 
-VERSIONS = (1, 2, 4)
-"""Sibling versions that a kernel may take; eight do not fit into a thread's registers."""
-
 INSTALL = "pip install 'nonceforge[cuda12]' (or cuda13, as `nvidia-smi` says)"
 
 OPTIONS = ("-std=c++17",)
@@ -51,7 +48,7 @@ def devices() -> list[DeviceInfo]:
         return [DeviceInfo("cuda", False, "NVIDIA GPUs through CuPy", str(error), gpu=True)]
 
 
-def open(selector: str | None, threads: int | None) -> "CudaBackend":  # noqa: A001 - the registry's word
+def open(selector: str | None, threads: int | None) -> "CudaBackend":
     """The card with this index, name or UUID (or the beginning of one); None is the first card.
 
     `threads` says nothing to a card. DeviceUnavailable with what to do about it.

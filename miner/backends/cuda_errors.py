@@ -5,6 +5,7 @@ below 100 alone, and where both have a number they mean the same.
 """
 
 _DRIVER = "update the NVIDIA driver, or install the CuPy extra for its CUDA version (cuda12 or cuda13)"
+_NVRTC = "pip install nvidia-cuda-nvrtc-cu12 (for CUDA 13: nvidia-cuda-nvrtc)"
 _AGAIN = "close other programs on the card, lower its clocks if it is overclocked, and start again"
 
 ADVICE = {
@@ -62,5 +63,5 @@ def _advice(error: Exception, words: str) -> str:
     if status in ADVICE:
         return ADVICE[status]
     if "nvrtc" in words.lower():
-        return "NVRTC, the compiler, is missing: pip install nvidia-cuda-nvrtc-cu12 (nvidia-cuda-nvrtc for CUDA 13)"
+        return f"NVRTC, the compiler, is missing: {_NVRTC}"
     return f"CuPy reports {type(error).__name__}"

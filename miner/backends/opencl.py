@@ -40,7 +40,7 @@ def devices() -> list[DeviceInfo]:
         return [DeviceInfo("opencl", False, "OpenCL devices through PyOpenCL", str(error))]
 
 
-def open(selector: str | None, threads: int | None) -> "OpenclBackend":  # noqa: A001 - the registry's word
+def open(selector: str | None, threads: int | None) -> "OpenclBackend":
     """The device with this index or a name that contains it; None is the first GPU, else the first device.
 
     `threads` says nothing to a device. DeviceUnavailable with what to do about it.
