@@ -28,7 +28,7 @@ def load(path: Path) -> Results:
 
 def load_all(folder: Path) -> list[Results]:
     """Every run in a folder, oldest first. ValueError if there is none."""
-    runs = sorted((load(path) for path in folder.glob("*.json")), key=lambda run: run.created)
+    runs = sorted((load(path) for path in sorted(folder.glob("*.json"))), key=lambda run: run.created)
     if not runs:
         raise ValueError(f"{folder} holds no results (*.json)")
     return runs

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from bench.energy import Meter, card_of, meter_for
-from bench.ground import Ground, target_of
+from bench.ground import BLOCK_EVERY, Ground, target_of
 from bench.load import Load, read_load
 from bench.nvml import Card
 from bench.proof import Scanned, hit_bits
@@ -24,8 +24,9 @@ from miner.work import Span
 STABLE = 0.03
 """Three warm-up scans in a row within this of each other end the warm-up."""
 
-WARM_UP_ROUND = 1_000_000
-"""The ground of the first warm-up scan, a round that is never timed; one further for each scan."""
+WARM_UP_ROUND = 1_000_001
+"""The ground of the first warm-up scan, a round that is never timed and no real block's; each further
+scan takes the next such round."""
 
 _BARREN = target_of(32)
 
@@ -115,7 +116,7 @@ class Measurement:
         started, hashes = self._clock(), 1024
         while not _stable(rates) and self._clock() - started < self.plan.warmup_seconds:
             # Another work each time: a device that kept an answer would seem endlessly fast.
-            number = WARM_UP_ROUND + candidate.warmup
+            number = WARM_UP_ROUND + BLOCK_EVERY * candidate.warmup
             batch = next(self.ground.spans(number, candidate.versions, _BARREN, hashes))
             before = self._clock()
             candidate.device.scan(*batch)
