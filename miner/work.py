@@ -28,8 +28,8 @@ except ImportError as error:
 
     # The name is common: a folder of it in the current directory is enough.
     raise ImportError(
-        f"the package `kernels` that Python finds first, in {next(iter(kernels.__path__))}, is not Nonceforge's:"
-        " start from another directory, or remove or rename it"
+        f"the package `kernels` that Python finds first, in {next(iter(kernels.__path__))}, is not"
+        " Nonceforge's: start from another directory, or remove or rename it"
     ) from error
 
 NONCES = range(1 << 32)

@@ -16,7 +16,7 @@ PURE = (
 ).split()
 
 HARMLESS = set(
-    "ast collections contextlib dataclasses enum functools hashlib itertools json math operator re "
+    "ast collections contextlib dataclasses enum functools hashlib itertools json math operator re reprlib "
     "struct typing".split()
 ) | {"collections.abc"}
 

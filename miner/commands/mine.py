@@ -5,12 +5,13 @@ import queue
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from miner.address import address_to_script
 from miner.backends import Backend, open_backend
 from miner.commands.chain import add_chain_arguments, chain_path, open_chain
-from miner.params import Params, network
+from miner.params import NETWORKS, Params, network
 
 if TYPE_CHECKING:
     from miner.engine import Engine, Event, WorkSource
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.2
 """Between two pictures of the live view."""
+
+TAG = b"/nonceforge/"
+"""Stands in every coinbase that we make for a node."""
 
 ANYONE_CAN_SPEND = b"\x51"
 """OP_TRUE: what the local chain pays to if nobody says otherwise. Its coins are play money."""
@@ -40,7 +44,7 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser.add_argument(
         "source", nargs="?", metavar="SOURCE",
         help="nothing: the local chain; http(s)://[user:pass@]host:port: a Bitcoin node; "
-        "stratum+tcp:// or stratum+ssl://[user[:pass]@]host:port: a pool",
+        "stratum+tcp:// or stratum+ssl://[user[:pass]@]host:port: a pool; after a comma, another to fail over to",
     )  # fmt: skip
     parser.add_argument(
         "--backend", default="auto", metavar="B[,B...]", help="devices (default: %(default)s)"
@@ -53,6 +57,9 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     pay = parser.add_mutually_exclusive_group()
     pay.add_argument("--address", metavar="A", help="pay the reward to this address")
     pay.add_argument("--script", metavar="HEX", help="pay the reward to this output script")
+    parser.add_argument(
+        "--cookie", metavar="FILE", help="the node's .cookie file, instead of user and password"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per event")
     parser.set_defaults(run=run)
 
@@ -78,16 +85,13 @@ def _mine(
     engine: "Engine", place: Place, blocks: int | None, view: "View", events: "queue.SimpleQueue[Event]"
 ) -> int:
     run = engine.run(place.source, blocks)
-    status = getattr(
-        place.source, "status", lambda: ""
-    )  # a node or pool tells how it is; a chain has no moods
     while not run.ended:
         verdict = run.get(TICK_SECONDS)
         while not events.empty():
             view.event(events.get())
         if verdict is not None:
             view.verdict(verdict)
-        view.tick(engine.stats(), str(status()))
+        view.tick(engine.stats(), _status(place.source))
     run.get(0)  # raises what the run died of
     return 0
 
@@ -127,8 +131,8 @@ def _open_place(arguments: argparse.Namespace) -> Iterator[Place]:
     if arguments.source is None:
         with _local_place(arguments) as place:
             yield place
-        return
-    raise ValueError(f"{arguments.source!r} is no source this version knows")
+    else:
+        yield Place(_remote_source(arguments), "")
 
 
 @contextmanager
@@ -136,21 +140,63 @@ def _local_place(arguments: argparse.Namespace) -> Iterator[Place]:
     from miner.sources.local import LocalSource
 
     params = network(arguments.network or "local")
-    script = _reward_script(arguments, params) or ANYONE_CAN_SPEND
+    script = _reward_script(arguments, [params]) or ANYONE_CAN_SPEND
     path = chain_path(arguments)
     with open_chain(path, params) as chain:
         yield Place(LocalSource(chain, script=script), f"the chain is kept in {path}")
 
 
-def _reward_script(arguments: argparse.Namespace, params: Params) -> bytes | None:
+def _remote_source(arguments: argparse.Namespace) -> "WorkSource":
+    from miner.sources.opening import is_pool, open_node, open_pool
+    from miner.template import Payout
+
+    if arguments.chain is not None:
+        raise ValueError("--chain is for the local chain: a node or pool keeps its own")
+    if is_pool(arguments.source):
+        if arguments.address or arguments.script:
+            raise ValueError("--address and --script are for nodes: a pool pays the user in its address")
+        return open_pool(arguments.source)
+    # An address says what kind it is, not always of which network: the node will know.
+    networks = [network(arguments.network)] if arguments.network else list(NETWORKS.values())
+    script = _reward_script(arguments, networks)
+    if script is None:
+        raise ValueError("mining for a node needs --address or --script: where is the reward to go?")
+    cookie = Path(arguments.cookie) if arguments.cookie else None
+    return open_node(arguments.source, Payout(script, tag=TAG), cookie=cookie)
+
+
+def _reward_script(arguments: argparse.Namespace, networks: list[Params]) -> bytes | None:
     if arguments.address is not None:
-        return address_to_script(arguments.address, params)
+        return _address_script(arguments.address, networks)
     if arguments.script is None:
         return None
     try:
         return bytes.fromhex(arguments.script)
     except ValueError:
         raise ValueError(f"--script {arguments.script[:80]!r} is not hex") from None
+
+
+def _address_script(address: str, networks: list[Params]) -> bytes:
+    """By the first network that has such an address; the reason of the first if none has."""
+    refusals = []
+    for params in networks:
+        try:
+            return address_to_script(address, params)
+        except ValueError as error:
+            refusals.append(error)
+    raise refusals[0]
+
+
+def _status(source: "WorkSource") -> str:
+    """A node's or pool's word on itself, and the rate that a pool's shares prove. A chain has no moods."""
+    from miner.view import format_rate
+
+    words = str(getattr(source, "status", ""))
+    estimate = source.inferred() if hasattr(source, "inferred") else None
+    if estimate is not None:
+        low, high = format_rate(estimate.low), format_rate(estimate.high)
+        words += f", {format_rate(estimate.rate)} by accepted shares (95 %: {low} ... {high})"
+    return words
 
 
 def _positive(text: str) -> int:
