@@ -54,25 +54,24 @@ class LiveView:
         """Into the table."""
         self._last.appendleft((verdict, self._stats.seconds if self._stats is not None else 0.0))
 
-    def tick(self, stats: Stats, status: str) -> None:
+    def tick(self, stats: Stats, status: str, proven: str) -> None:
         """Redraw."""
         self._stats = stats
         if self._live is not None:
-            self._live.update(self._draw(stats, status), refresh=True)
+            self._live.update(self._draw(stats, status, proven), refresh=True)
 
     def end(self, stats: Stats, kept: str) -> None:
         """Leave the last picture on the screen, and the summary below it."""
         if self._live is not None:
             self._live.stop()
-            self._console.print(self._draw(self._stats or stats, ""))
+            self._console.print(self._draw(self._stats or stats))
         self._console.print(summary(stats), markup=False, highlight=False)
         if kept:
             self._console.print(kept, markup=False, highlight=False)
 
-    def _draw(self, stats: Stats, status: str) -> Group:
+    def _draw(self, stats: Stats, *words: str) -> Group:
         parts: list[Text | Table] = [Text(self._title, style="bold"), _job_line(stats)]
-        if status:
-            parts.append(Text(status))
+        parts += [Text(line) for line in words if line]
         parts += [Text(), _device_table(stats), Text()]
         if self._last:
             parts += [self._verdict_table(), Text()]

@@ -34,8 +34,8 @@ class View(Protocol):
     def verdict(self, verdict: Verdict) -> None:
         """A share was judged."""
 
-    def tick(self, stats: Stats, status: str) -> None:
-        """Several times a second. `status` is the source's own word on itself."""
+    def tick(self, stats: Stats, status: str, proven: str) -> None:
+        """Several times a second. `status`: the source's word on itself; `proven`: the rate by its shares."""
 
     def end(self, stats: Stats, kept: str) -> None:
         """Mining is over. `kept` says where the blocks are."""
@@ -47,6 +47,7 @@ class Plain:
     def __init__(self, out: TextIO = sys.stdout, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
         self._last_line = clock()
+        self._status = ""
 
     def opening(self, device: str) -> None:
         """Say nothing: it takes a moment only."""
@@ -64,10 +65,13 @@ class Plain:
         """One line each."""
         self._line(describe_verdict(verdict))
 
-    def tick(self, stats: Stats, status: str) -> None:
-        """A status line when there was none for a while."""
+    def tick(self, stats: Stats, status: str, proven: str) -> None:
+        """The source's status when it changes, and a line when there was none for a while."""
+        if status != self._status:
+            self._status = status
+            self._line(status)
         if self._clock() - self._last_line >= STATUS_SECONDS:
-            self._line(", ".join(filter(None, (describe_stats(stats), status))))
+            self._line(", ".join(filter(None, (describe_stats(stats), proven))))
 
     def end(self, stats: Stats, kept: str) -> None:
         """The summary."""
@@ -86,6 +90,7 @@ class Json:
     def __init__(self, out: TextIO = sys.stdout, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
         self._last_stats = clock()
+        self._status = ""
 
     def opening(self, device: str) -> None:
         """Say nothing."""
@@ -116,11 +121,11 @@ class Json:
             hash=share.hash_hex, header=share.header.hex(), difficulty=share.difficulty,
         )  # fmt: skip
 
-    def tick(self, stats: Stats, status: str) -> None:
-        """{"event": "stats"} now and then."""
-        if self._clock() - self._last_stats >= STATUS_SECONDS:
-            self._last_stats = self._clock()
-            self._object("stats", **_figures(stats), status=status)
+    def tick(self, stats: Stats, status: str, proven: str) -> None:
+        """{"event": "stats"} now and then, and when the source's status changes."""
+        if status != self._status or self._clock() - self._last_stats >= STATUS_SECONDS:
+            self._last_stats, self._status = self._clock(), status
+            self._object("stats", **_figures(stats), status=status, proven=proven)
 
     def end(self, stats: Stats, kept: str) -> None:
         """{"event": "end"}."""

@@ -91,7 +91,7 @@ def _mine(
             view.event(events.get())
         if verdict is not None:
             view.verdict(verdict)
-        view.tick(engine.stats(), _status(place.source))
+        view.tick(engine.stats(), *_state(place.source))
     run.get(0)  # raises what the run died of
     return 0
 
@@ -187,16 +187,16 @@ def _address_script(address: str, networks: list[Params]) -> bytes:
     raise refusals[0]
 
 
-def _status(source: "WorkSource") -> str:
+def _state(source: "WorkSource") -> tuple[str, str]:
     """A node's or pool's word on itself, and the rate that a pool's shares prove. A chain has no moods."""
     from miner.view import format_rate
 
-    words = str(getattr(source, "status", ""))
+    status = str(source.status()) if hasattr(source, "status") else ""
     estimate = source.inferred() if hasattr(source, "inferred") else None
-    if estimate is not None:
-        low, high = format_rate(estimate.low), format_rate(estimate.high)
-        words += f", {format_rate(estimate.rate)} by accepted shares (95 %: {low} ... {high})"
-    return words
+    if estimate is None:
+        return status, ""
+    low, high = format_rate(estimate.low), format_rate(estimate.high)
+    return status, f"{format_rate(estimate.rate)} by accepted shares (95 %: {low} to {high})"
 
 
 def _positive(text: str) -> int:
