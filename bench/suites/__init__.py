@@ -1,0 +1,1 @@
+"""pytest-benchmark suites: what a change must not make slower."""
