@@ -47,7 +47,6 @@ class Plain:
     def __init__(self, out: TextIO = sys.stdout, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
         self._last_line = clock()
-        self._status = ""
 
     def opening(self, device: str) -> None:
         """Say nothing: it takes a moment only."""
@@ -66,12 +65,9 @@ class Plain:
         self._line(describe_verdict(verdict))
 
     def tick(self, stats: Stats, status: str, proven: str) -> None:
-        """The source's status when it changes, and a line when there was none for a while."""
-        if status != self._status:
-            self._status = status
-            self._line(status)
+        """A line when there was none for a while. Bad news of the source is logged as it happens."""
         if self._clock() - self._last_line >= STATUS_SECONDS:
-            self._line(", ".join(filter(None, (describe_stats(stats), proven))))
+            self._line(", ".join(filter(None, (describe_stats(stats), status, proven))))
 
     def end(self, stats: Stats, kept: str) -> None:
         """The summary."""

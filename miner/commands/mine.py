@@ -44,7 +44,8 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     parser.add_argument(
         "source", nargs="?", metavar="SOURCE",
         help="nothing: the local chain; http(s)://[user:pass@]host:port: a Bitcoin node; "
-        "stratum+tcp:// or stratum+ssl://[user[:pass]@]host:port: a pool; after a comma, another to fail over to",
+        "stratum+tcp:// or stratum+ssl://[user[:pass]@]host:port: a pool; several with commas between: "
+        "the next if one fails",
     )  # fmt: skip
     parser.add_argument(
         "--backend", default="auto", metavar="B[,B...]", help="devices (default: %(default)s)"
@@ -191,7 +192,7 @@ def _state(source: "WorkSource") -> tuple[str, str]:
     """A node's or pool's word on itself, and the rate that a pool's shares prove. A chain has no moods."""
     from miner.view import format_rate
 
-    status = str(source.status()) if hasattr(source, "status") else ""
+    status = str(getattr(source, "status", ""))
     estimate = source.inferred() if hasattr(source, "inferred") else None
     if estimate is None:
         return status, ""
