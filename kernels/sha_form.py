@@ -128,8 +128,8 @@ class _Scan:
     def build(self) -> None:
         start, blocks, versions, mask, shared, scratch, entries = self.args
         builder, zero = self.builder, number(0)
-        # Delays: of the first rounds; of the second rounds and of the result.
-        first, last = (1, 3) if self.form.single else (0, 2)
+        # Delays: of the first rounds; of the second rounds; of the result.
+        first, second, last = (1, 3, 4) if self.form.single else (0, 2, 3)
         turns = builder.add(builder.mul(blocks, versions), number(last))
         rows = builder.gep(shared, [number(self.form.shared_bytes)])
 
@@ -138,17 +138,17 @@ class _Scan:
         sets = [self._set(turn, parity) for parity in (0, 1)]
         streams = [self._second_schedule(row_before, sets[(first + 1) % 2])]
         if self.form.single:
-            at = Pointers(shared, row, sets[first % 2], sets[first % 2], sets[last % 2])
+            at = Pointers(shared, row, sets[first % 2], sets[first % 2], sets[second % 2])
             streams.append(self._first_schedule(nonce, sets[0]))
         else:
             common = builder.gep(scratch, [number(2 * self.buffers.size)])
-            at = Pointers(shared, row, common, sets[first % 2], sets[last % 2])
+            at = Pointers(shared, row, common, sets[first % 2], sets[second % 2])
             with builder.if_then(builder.icmp_unsigned("==", version, zero)):
                 self._run([self._first_schedule(nonce, common)])
         self._run([self._rounds(at), *streams])
 
         item = builder.sub(turn, number(last))
-        count = self.code.record(self._tops(at.second), mask, entries, count, item)
+        count = self.code.record(self._tops(sets[last % 2]), mask, entries, count, item)
         turn, version = builder.add(turn, number(1)), builder.add(version, number(1))
         is_last = builder.icmp_unsigned("==", version, versions)
         version = builder.select(is_last, zero, version)

@@ -1,4 +1,4 @@
-"""The lowerings, piece by piece: LLVM computes what the interpreter does, in the instructions that were meant."""
+"""The lowerings, piece by piece: LLVM computes what the interpreter does, in the instructions meant."""
 
 import ctypes
 from collections.abc import Sequence
