@@ -6,6 +6,8 @@ nodes do is in test_real_nodes.py.
 
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -586,6 +588,17 @@ def test_n33_interim_answers_without_end_meet_the_deadline_or_the_cap():
             connection.call("getbestblockhash", seconds=1.0)
 
 
+def test_n04_an_answer_to_another_request_is_refused_and_its_connection_dropped():
+    with FakeNode() as node, connected(node) as connection:
+        connection.call("getbestblockhash", seconds=2)
+        node.replies["getbestblockhash"] = lambda: Raw(reply("00" * 32, id=987654))
+        with pytest.raises(RemoteProtocolError, match="an answer to request 987654, not to 2"):
+            connection.call("getbestblockhash", seconds=2)
+        node.replies.clear()
+        connection.call("getbestblockhash", seconds=2)
+        assert node.connections == 2
+
+
 def test_n35_a_kept_connection_that_the_node_closed_is_silently_replaced(caplog):
     with FakeNode() as node, connected(node) as connection:
         first = connection.call("getbestblockhash", seconds=2)
@@ -775,3 +788,22 @@ def test_nothing_of_the_environment_is_used_when_the_address_names_a_user():
         source.start(engine)
         engine.job()
         source.close()
+
+
+# -- the command -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("password", "says"), [("wrong-" + PASSWORD, "refuses the credentials (HTTP 401)"), (PASSWORD, "")]
+)
+def test_g6_the_command_ends_with_a_status_and_a_sentence_and_never_shows_the_password(password, says):
+    with FakeNode() as node:
+        address = f"http://u:{password}@127.0.0.1:{node.port}"
+        command = [sys.executable, "-m", "miner", "mine", address, "--script", "51", "--blocks", "3"]
+        done = subprocess.run(
+            [*command, "--backend", "python"], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == (1 if says else 0), done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
