@@ -175,7 +175,7 @@ def test_devices_lists_every_kind_with_a_reason_where_it_cannot_be_used() -> Non
         (["mine", "--threads", "0", "--backend", "python"], 2, "threads"),
         (["mine", "--script", "zz"], 2, "not hex"),
         (["mine", "--address", "bc1qnonsense"], 2, "bc1qnonsense"),
-        (["mine", "gopher://x", "--script", "51"], 2, "gopher"),
+        (["mine", "gopher://x", "--script", "51"], 2, "does not start with http"),
         (["chain", "show", "99999"], 2, "above the tip"),
         (["chain", "show", "abc"], 2, "64 hex digits"),
         (["chain", "verify", "--headers", "/nonexistent"], 1, "/nonexistent"),
