@@ -13,6 +13,7 @@ rest into prologue and body.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Final
 
 from kernels import sums
@@ -72,12 +73,17 @@ def _table(node: Node, leaves: Sequence[Node]) -> int:
         return _PLACES[leaves.index(node)]
     if node.op is Op.CONST:
         return node.value & 0xFF
-    return _recast(node.value, node.args, leaves)
+    return _recast(node.value, _places(node.args, leaves))
 
 
-def _recast(table: int, args: Sequence[Node], leaves: Sequence[Node]) -> int:
-    """The table over args as one over leaves; an arg that is no leaf does not matter."""
-    places = [leaves.index(arg) if arg in leaves else 0 for arg in args]
+def _places(args: Sequence[Node], leaves: Sequence[Node]) -> tuple[int, ...]:
+    """Where the args are among the leaves; any place for one that does not matter and is not there."""
+    return tuple(leaves.index(arg) if arg in leaves else 0 for arg in args)
+
+
+@cache
+def _recast(table: int, places: tuple[int, ...]) -> int:
+    """A table over some arguments as one over words in whose places they now are."""
     recast = 0
     for i in range(8):  # a row of the new table: look up what the old one says there
         row = sum((_PLACES[place] >> i & 1) << 2 - k for k, place in enumerate(places))
@@ -85,6 +91,7 @@ def _recast(table: int, args: Sequence[Node], leaves: Sequence[Node]) -> int:
     return recast
 
 
+@cache
 def _matters(table: int, place: int) -> bool:
     """Whether the function depends on the argument in this place."""
     step = 4 >> place  # the distance between rows that differ in this argument alone
@@ -154,7 +161,7 @@ class Tracer:
     def _logic(self, leaves: tuple[Node, ...], table: int) -> Word:
         used = tuple(leaf for place, leaf in enumerate(leaves) if _matters(table, place))
         if used != leaves:
-            return self._logic(used, _recast(table, leaves, used))
+            return self._logic(used, _recast(table, _places(leaves, used)))
         if not used:
             return self._constant(MASK if table else 0)
         if table == X:
