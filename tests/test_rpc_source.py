@@ -732,6 +732,22 @@ def test_a_proposal_that_is_refused_keeps_the_template_from_the_devices(caplog):
             survives(source, engine, node)
 
 
+def test_a_proposal_that_came_too_late_is_no_trouble(caplog):
+    def too_late(request: dict) -> object:
+        if "mode" not in request:
+            return node.template()
+        node.replies.clear()
+        node.extend(block_hash(2))
+        return "inconclusive-not-best-prevblk"
+
+    with FakeNode() as node, mining(node) as (_, engine):
+        engine.job()
+        node.replies["getblocktemplate"] = too_late
+        node.extend(block_hash(1))
+        engine.wait(lambda _: engine.updates()[-1].job.previous == block_hash(2))
+        assert caplog.records == []
+
+
 def test_without_any_node_the_devices_idle_after_a_while_and_go_on_when_it_is_back():
     with FakeNode() as node, mining(node) as (source, engine):
         engine.job()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from miner.errors import RemoteProtocolError, SourceUnavailable
+from miner.errors import RemoteProtocolError, SourceError, SourceUnavailable
 from miner.sources.connection import Endpoint
 from miner.sources.jsonrpc import MAX_BODY, Credentials, RpcConnection, RpcError
 from miner.template import (
@@ -53,6 +53,10 @@ class NodeLimits:
 
 class NotReady(SourceUnavailable):
     """The node is there, and gives no templates yet."""
+
+
+class Superseded(SourceError):
+    """A block came between a template and the question about it. There is a newer one by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +196,10 @@ class NodeClient:
         return True
 
     def propose(self, job: TemplateJob) -> str | None:
-        """BIP 23: why the node would not take the job's block, however well mined; None if it would."""
+        """BIP 23: why the node would not take the job's block, however well mined; None if it would.
+
+        Superseded if that is because of a newer block.
+        """
         try:
             answer = self._call("getblocktemplate", proposal_request(job))
         except RpcError:
@@ -201,7 +208,9 @@ class NodeClient:
             return None
         said = answer["reject-reason"] if isinstance(answer, dict) else answer
         reason = excerpt(said).removeprefix("rejected: ")
-        if reason == "inconclusive-not-best-prevblk" and self.tip() == job.previous:
+        if reason == "inconclusive-not-best-prevblk":
+            if self.tip() != job.previous:
+                raise Superseded(reason)
             return None  # seen: bcoin 1.0.2 says so whatever the parent is
         return None if reason.startswith("duplicate") else reason
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from miner.engine import Delivery, Update
 from miner.errors import RemoteProtocolError
 from miner.header import display_hex
-from miner.sources.node_client import Fetched, NodeClient
+from miner.sources.node_client import Fetched, NodeClient, Superseded
 from miner.template import Payout, Template
 from miner.work import Job, Outcome, Share, Verdict
 
@@ -93,7 +93,10 @@ class NodeJobs:
             if clean:
                 self.idle()  # the old tip is left at once; the proposal takes the node a moment
             job = template.job(self._payout, f"{template.height}-{next(self._numbers)}", self._instance)
-            refusal = node.propose(job) if template.can_propose else None
+            try:
+                refusal = node.propose(job) if template.can_propose else None
+            except Superseded:
+                return False
             if refusal is not None:
                 raise RemoteProtocolError(f"the node does not accept a block on its own template: {refusal}")
             self._current, self._spent = template, False

@@ -262,6 +262,8 @@ class NodeSource:
         for warning in template.warnings:
             self._say(f"{node.name}: {warning}")
         taken = self._jobs.offer(node, fetched, reason)
+        if self._jobs.current is None:
+            self._wake.set()  # superseded already: there is a newer one
         if taken:
             sentence = f"connected to {node.name}, height {template.height}"
             self._set_status("connected", sentence, template.height)
