@@ -163,10 +163,13 @@ def _rotates(program: Program, placement: Placement, pipes: Pipes) -> int:
 def _is_roomy(sigma: Node, versions: int) -> bool:
     """Whether registers are to spare around a sigma, for the two halves of a product.
 
-    With four versions there are none in hash 1, where they go in step, nor in the first of the four second
-    hashes, while the digests of the other three wait.
+    With four versions there are none in hash 1, where they go in step, nor in hash 2 of the first version,
+    while the digests of the others wait, nor at the beginning of hash 2 of the others.
     """
-    return versions < 4 or (sigma.name.startswith("h2") and (sigma.version or 0) > 0)
+    if versions < max(VERSIONS):
+        return True
+    which, version, t = _schedule(sigma)
+    return which == 2 and version > 0 and t > 8
 
 
 class _Spread:

@@ -66,7 +66,7 @@ class DeviceMemory:
         self.used -= len(self._allocations.pop(address))
 
     def bytes_at(self, address: int, size: int) -> Array:
-        """The `size` bytes at `address`, as a writable view; PtxFault unless one allocation holds them all."""
+        """The `size` bytes at `address`, as a writable view; PtxFault unless one block holds them all."""
         for base, block in self._allocations.items():
             if base <= address and address + size <= base + len(block):
                 return block[address - base : address - base + size]

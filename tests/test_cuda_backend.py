@@ -64,6 +64,14 @@ class TestOneVersion(Conformance):
     pass
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_a_real_block_is_found_whichever_version_it_has(four: Backend, place: int) -> None:
+    versions, nonce = [2, 3, 4], GENESIS.hit.nonce
+    versions.insert(place, GENESIS.hit.version)
+    work = Work(GENESIS.header, GENESIS.work.target, tuple(versions))
+    assert four.scan(work, range(nonce - 100, nonce + 100)) == [GENESIS.hit]
+
+
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 9])
 def test_any_number_of_versions_is_scanned_by_fours(four: Backend, count: int) -> None:
     work = Work(SMALL.header, EASY >> 3, tuple(range(0x20000000, 0x20000000 + count)))
@@ -178,6 +186,9 @@ def test_a_machine_without_cards_is_told() -> None:
         ("zeros", OutOfMemoryError("Out of memory allocating 65,544 bytes"), "no memory left"),
         ("pinned", CUDARuntimeError(2), "no memory left"),
         ("stream", CUDARuntimeError(46), "exclusively"),
+        ("compile", NO_NVRTC, "NVRTC, the compiler, is missing"),
+        ("compile", CompileException("nvrtc: error: invalid value"), "does not compile"),
+        ("load", CUDADriverError(218), "PTX this new"),
     ],
     ids=str,
 )
@@ -189,9 +200,6 @@ def test_what_fails_while_opening_is_unavailable(step: str, error: Exception, ad
 @pytest.mark.parametrize(
     ("step", "error", "advice"),
     [
-        ("compile", NO_NVRTC, "NVRTC, the compiler, is missing"),
-        ("compile", CompileException("nvrtc: error: invalid value"), "does not compile"),
-        ("load", CUDADriverError(218), "PTX this new"),
         ("launch", CUDADriverError(701), "more registers"),
         ("launch", CUDADriverError(2), "no memory left"),
         ("wait", CUDARuntimeError(719), "a launch failed"),

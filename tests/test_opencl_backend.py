@@ -34,6 +34,14 @@ def test_closing_is_final() -> None:
     check_close(opencl.open("0", None))
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_a_real_block_is_found_whichever_version_it_has(backend: Backend, place: int) -> None:
+    versions, nonce = [2, 3, 4], GENESIS.hit.nonce
+    versions.insert(place, GENESIS.hit.version)
+    work = Work(GENESIS.header, GENESIS.work.target, tuple(versions))
+    assert backend.scan(work, range(nonce - 100, nonce + 100)) == [GENESIS.hit]
+
+
 def test_a_flood_of_hits_is_scanned_in_parts(backend: Backend) -> None:
     nonces = range(3 * CAPACITY)
     assert backend.scan(Work(GENESIS.header, MAX_TARGET), nonces) == [Hit(nonce, 1) for nonce in nonces]
