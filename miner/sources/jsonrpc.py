@@ -33,6 +33,10 @@ MAX_COOKIE = 4096
 
 _PIECE = 1 << 16
 
+_QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
+"""Linux. Seen: bitcoind sends head and body of an answer apart and waits for the first to be acknowledged,
+which a kept connection otherwise puts off by 40 ms."""
+
 
 class RpcError(SourceError):
     """The node's own error object. `code`: see Bitcoin Core, rpc/protocol.h."""
@@ -224,6 +228,8 @@ class _Reader(io.RawIOBase):
         if remaining <= 0:
             raise TimeoutError
         self._sock.settimeout(remaining)
+        if _QUICK_ACK is not None:
+            self._sock.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
         count = self._sock.recv_into(buffer)
         self._left -= count
         if self._left < -_PIECE:  # the head of the answer is not part of the cap

@@ -2,7 +2,8 @@
 
 Templates arrive from two threads, and blocks are judged in others. One lock is
 held from the look at a template until its job is delivered, so that no older
-one overtakes a newer; the newest answer wins.
+one overtakes a newer; the newest answer wins. Another guards the notes that are
+taken, and is held for no call to a node: a share never waits for a template.
 """
 
 import itertools
@@ -46,7 +47,8 @@ class NodeJobs:
         # Two miners on one node must not search the same headers.
         self._instance = os.urandom(4)
         self._deliver: Callable[[Delivery], None] | None = None
-        self._lock = threading.RLock()
+        self._offering = threading.RLock()
+        self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._current: Template | None = None
         self._spent = False  # judged: the devices have left the current one
@@ -79,15 +81,17 @@ class NodeJobs:
 
         RemoteProtocolError if the node would not take a block on it.
         """
-        with self._lock:
-            template, known, deliver = fetched.template, self._current, self._deliver
+        with self._offering:
+            template, deliver = fetched.template, self._deliver
             if fetched.order < self._arrived or deliver is None:
                 return False
             self._arrived = fetched.order
-            if template.previous == self._beaten and node.tip() != template.previous:
+            with self._lock:
+                known, beaten, spent = self._current, self._beaten, self._spent
+            if template.previous == beaten and node.tip() != template.previous:
                 return False  # fetched a moment before a block on it was accepted
-            if known is not None and not self._spent and _same(template, known):
-                self._current = template  # for its long poll id
+            if known is not None and not spent and _same(template, known):
+                self._set_current(template)  # for its long poll id
                 return False
             clean = known is None or template.previous != known.previous
             if clean:
@@ -99,18 +103,25 @@ class NodeJobs:
                 return False
             if refusal is not None:
                 raise RemoteProtocolError(f"the node does not accept a block on its own template: {refusal}")
-            self._current, self._spent = template, False
+            if self._beaten != beaten and self._beaten == template.previous:
+                return False  # a block on it was accepted meanwhile
             self._remember(job, node)
+            self._set_current(template, spent=False)
             deliver(Update(job, reason, clean))
             return True
 
     def idle(self) -> None:
         """Have the devices stop, if they do anything."""
-        with self._lock:
+        with self._offering:
             deliver = self._deliver
-            if self._current is not None and deliver is not None:
-                self._current = None
+            if self.current is not None and deliver is not None:
+                self._set_current(None)
                 deliver(None)
+
+    def _set_current(self, template: Template | None, spent: bool | None = None) -> None:
+        with self._lock:
+            self._current = template
+            self._spent = self._spent if spent is None else spent
 
     def renew(self) -> None:
         """Take the next template even if it is the one that the devices have: they may have left it."""
