@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bench import machine
 from bench.clock import measured_clock
 from bench.ground import Ground
-from bench.limit import limit_of
+from bench.limit import form_in_use, limit_of
 from bench.load import judge_health
 from bench.measure import Candidate, Measurement, Plan
 from bench.proof import combined
@@ -143,7 +143,7 @@ def _prove(measurement: Measurement, candidates: Sequence[Candidate]) -> list[Pr
 def drift_notes(candidate: Candidate) -> list[str]:
     """How a long run ended compared with how it began."""
     count = max(1, len(candidate.rounds) // 10)
-    speed = [round.rate / (1 if candidate.gpu else round.yardstick) for round in candidate.rounds]
+    speed = [r.rate if candidate.gpu else r.rate_alone / r.yardstick for r in candidate.rounds]
     drift = median(speed[-count:]) / median(speed[:count]) - 1
     what = "" if candidate.gpu else ", against the yardstick"
     notes = [f"{candidate.name}: the last tenth of the rounds was {drift:+.1%} to the first{what}"]
@@ -171,15 +171,18 @@ def _test_again(candidate: Candidate) -> None:
 
 def _row(candidate: Candidate, proofs: Sequence[Proof], about: Machine) -> Row:
     rates = [round.rate for round in candidate.rounds]
-    health = judge_health(variation(rates), _others(candidate, about.cores), _throttled(candidate))
-    limit, limit_reason = limit_of(candidate.device, candidate.threads, candidate.versions, about)
+    health = judge_health(
+        variation(rates), _others(candidate, about.cores), _waited(candidate), _throttled(candidate)
+    )
+    limit, limit_reason = limit_of(candidate)
+    form = form_in_use(candidate.device, candidate.versions)
     return Row(
         backend=candidate.name,
         gpu=candidate.gpu,
         threads=candidate.threads,
         versions=candidate.versions,
         batch=candidate.batch,
-        form=machine.form_of(candidate.device),
+        form=form.name if form else machine.form_of(candidate.device),
         kernel=machine.kernel_of(candidate.device),
         open_seconds=candidate.open_seconds,
         first_seconds=candidate.first_seconds,
@@ -200,6 +203,12 @@ def _others(candidate: Candidate, cores: int) -> float | None:
     known = [seconds for seconds in candidate.others if seconds is not None]
     span = sum(round.seconds for round in candidate.rounds) * cores
     return sum(known) / span if len(known) == len(candidate.rounds) else None
+
+
+def _waited(candidate: Candidate) -> float | None:
+    """The share of its time that a CPU device waited for a processor."""
+    waits = [round.waited for round in candidate.rounds if round.waited is not None]
+    return median(waits) if waits and not candidate.gpu else None
 
 
 def _throttled(candidate: Candidate) -> str:

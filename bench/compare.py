@@ -4,9 +4,10 @@ A difference counts only if its whole interval lies beyond `MIN_EFFECT`; "the sa
 interval lies within `MIN_EFFECT` and what two runs differ by anyway. Everything else is UNSURE, which
 is an answer too.
 
-A machine is not equally fast on two days: clocks, neighbours and memory layout differ. So the rates
-of a CPU device are first divided by the yardstick that was measured beside each round, and the
-interval is widened by what is left between two runs (`RUN_TO_RUN`).
+A machine is not equally fast on two days: clocks, neighbours and memory layout differ. So for a CPU
+device the time that it waited for a processor is taken out, its rate is divided by the yardstick
+that was measured beside each round, and the interval is widened by what is left between two runs
+(`RUN_TO_RUN`).
 """
 
 import math
@@ -92,7 +93,9 @@ def judge(before: Row, after: Row, effect: float = MIN_EFFECT) -> Comparison:
 
 def _logs(row: Row) -> list[float]:
     """Logarithms, so that twice as fast and half as fast are equally far from the same."""
-    return [math.log(round.rate / (1 if row.gpu else round.yardstick)) for round in row.rounds]
+    if row.gpu:
+        return [math.log(round.rate) for round in row.rounds]
+    return [math.log(round.rate_alone / round.yardstick) for round in row.rounds]
 
 
 def _verdict(interval: Interval, effect: float) -> Change:

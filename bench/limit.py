@@ -1,9 +1,77 @@
-"""How fast the hardware could be at most, by a model."""
+"""How fast the hardware could be at most, by a model: CPU ports, or the card's pipes."""
 
-from bench.results import Limit, Machine
-from miner.backends import Backend
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.measure import Candidate
+from bench.results import Limit
+from miner.backends import Backend, devices
+
+if TYPE_CHECKING:
+    from kernels.native import Form
+
+SYSTEM_CPUS = Path("/sys/devices/system/cpu")
 
 
-def limit_of(device: Backend, threads: int, versions: int, about: Machine) -> tuple[Limit | None, str]:
+def limit_of(candidate: Candidate) -> tuple[Limit | None, str]:
     """The modelled limit of a device in this setting, or None and the reason."""
-    return None, "no model of this device yet"
+    kind = candidate.device.name.partition(":")[0]
+    try:
+        if kind == "numba":
+            return _cpu_limit(candidate), ""
+        if kind == "cuda":
+            return _card_limit(candidate), ""
+    except Exception as error:  # noqa: BLE001 - a model that fails must not cost the run its results
+        return None, f"the model failed: {error!r:.200}"
+    return None, _NO_MODEL.get(kind, f"there is no model of {kind}")
+
+
+_NO_MODEL = {
+    "python": "hashlib's code is OpenSSL's and the interpreter's, which is not modelled",
+    "multiprocess": "hashlib's code is OpenSSL's and the interpreter's, which is not modelled",
+    "numpy": "NumPy's loops move memory, which is not modelled",
+    "opencl": "what an OpenCL driver makes of the kernel is not known",
+}
+
+
+def form_in_use(device: Backend, versions: int) -> "Form | None":
+    """The numba backend's form for so many versions; None for other backends."""
+    if device.name != "numba":
+        return None
+    form: Form = import_module("miner.backends.numba").fastest(versions).form
+    return form
+
+
+def physical_cores(cpus: Path = SYSTEM_CPUS) -> int | None:
+    """Cores, two hyperthreads counting once; None where the system does not tell."""
+    siblings = {path.read_text() for path in cpus.glob("cpu[0-9]*/topology/thread_siblings_list")}
+    return len(siblings) or None
+
+
+def _cpu_limit(candidate: Candidate) -> Limit:
+    from bench import ports
+
+    form = form_in_use(candidate.device, candidate.versions)
+    assert form is not None
+    rate, slowest = ports.bound(form, candidate.versions)
+    # Hyperthreads share the ports of their core.
+    cores = min(candidate.threads, physical_cores() or candidate.threads)
+    what = {"all": "all vector instructions", "sha": "SHA instructions", "shift": "shifts and rotations"}
+    words = f"{what.get(slowest, slowest)} of {form.name} at measured port rates, {cores} cores"
+    return Limit(rate * cores, words)
+
+
+def _card_limit(candidate: Candidate) -> Limit:
+    from bench import sass
+
+    about = next(info.description for info in devices() if info.name == candidate.device.name)
+    processors, arch = re.search(r"(\d+) SM", about), re.search(r"sm_\d+", about)
+    clock = candidate.card.clock() if candidate.card else None
+    if not processors or not arch or clock is None:
+        raise ValueError("multiprocessors, architecture and clock of the card are not all known")
+    placement = str(getattr(candidate.device, "form", "")).partition(",")[0]
+    cost = sass.count(arch[0], placement, candidate.versions)
+    rate = int(processors[1]) * clock * 1e9 / cost.clocks
+    return Limit(rate, f"{cost.clocks:.1f} clocks per hash on the {cost.bound} pipe, {clock:.2f} GHz")

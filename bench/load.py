@@ -1,11 +1,15 @@
 """What else the machine was doing: other processes, a hypervisor that took the processor away, heat."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 SHARED = 0.05
 """Share of the machine's processor time that others may take before a row is called shared."""
+
+WAITED = 0.02
+"""Share of its time that a device may wait for a processor before its row is called shared."""
 
 NOISY = 0.05
 """Coefficient of variation from which a row is called noisy."""
@@ -22,6 +26,18 @@ class Load(NamedTuple):
     """Of this process and its children."""
     throttles: int | None
     """How often a processor was slowed for its heat."""
+    ran: float | None = None
+    """Seconds that our threads have run."""
+    queued: float | None = None
+    """Seconds that they could have run, and waited for a processor."""
+
+    def waited_since(self, before: "Load") -> float | None:
+        """Of the time in which our threads could run, the share in which they had to wait: 0 ... 1."""
+        if self.ran is None or self.queued is None or before.ran is None or before.queued is None:
+            return None
+        # Threads that have ended since are missing from the sums.
+        ran, queued = max(0.0, self.ran - before.ran), max(0.0, self.queued - before.queued)
+        return queued / (ran + queued) if ran else 0.0
 
     def others_since(self, before: "Load") -> float | None:
         """Processor seconds that somebody else had."""
@@ -32,7 +48,11 @@ class Load(NamedTuple):
 
 def read_load(root: Path = Path("/")) -> Load:
     """Now. `root` holds proc and sys."""
-    return Load(_busy(root / "proc/stat"), _own(root / "proc"), _throttles(root / "sys/devices/system/cpu"))
+    proc = root / "proc"
+    family = _family(proc)
+    ran, queued = _scheduled(proc, family)
+    throttles = _throttles(root / "sys/devices/system/cpu")
+    return Load(_busy(proc / "stat"), _own(proc, family), throttles, ran, queued)
 
 
 def _busy(stat: Path) -> float | None:
@@ -44,21 +64,33 @@ def _busy(stat: Path) -> float | None:
     return (user + nice + system + irq + softirq + steal) / _TICKS
 
 
-def _own(proc: Path) -> float:
-    """Children count while they run: worker processes are seen by nobody else's clock until they end."""
+def _family(proc: Path) -> list[int]:
+    """This process and its descendants, worker processes for instance."""
+    found = [os.getpid()]
+    for parent in found:  # grows while it is walked
+        for children in proc.glob(f"{parent}/task/*/children"):
+            with suppress(OSError):  # the thread has ended meanwhile
+                found += map(int, children.read_text().split())
+    return found
+
+
+def _own(proc: Path, family: list[int]) -> float:
+    """Children count while they run: nobody else's clock sees them until they end."""
     own = os.times()
     total = own.user + own.system + own.children_user + own.children_system
-    waiting = [os.getpid()]
-    while waiting:
-        parent = waiting.pop()
-        try:
-            children = (proc / f"{parent}/task/{parent}/children").read_text().split()
-        except OSError:
-            continue
-        for child in map(int, children):
-            total += _processor_seconds(proc / f"{child}/stat")
-            waiting.append(child)
-    return total
+    return total + sum(_processor_seconds(proc / f"{child}/stat") for child in family[1:])
+
+
+def _scheduled(proc: Path, family: list[int]) -> tuple[float | None, float | None]:
+    """Seconds that all our threads have run, and that they have waited for a processor."""
+    ran = queued = 0
+    for process in family:
+        for path in proc.glob(f"{process}/task/*/schedstat"):
+            with suppress(OSError, ValueError):
+                # Documentation/scheduler/sched-stats.rst: nanoseconds on the cpu, nanoseconds on a runqueue.
+                thread_ran, thread_queued = map(int, path.read_text().split()[:2])
+                ran, queued = ran + thread_ran, queued + thread_queued
+    return (ran / 1e9, queued / 1e9) if ran else (None, None)
 
 
 def _processor_seconds(stat: Path) -> float:
@@ -87,16 +119,21 @@ class Health(NamedTuple):
     reason: str = ""
 
 
-def judge_health(variation: float, others: float | None, throttled: str) -> Health:
+def judge_health(
+    variation: float, others: float | None, waited: float | None = None, throttled: str = ""
+) -> Health:
     """The worst that can be said.
 
-    `others`: share of the machine that others had, 0 ... 1, None if unknown. `throttled`: what
-    slowed the device, empty if nothing did.
+    `others`: share of the machine that others had, `waited`: share of its own time that the device
+    waited for a processor; 0 ... 1, None if unknown. `throttled`: what slowed the device, empty if
+    nothing did.
     """
     if throttled:
         return Health("throttled", throttled)
-    if others is not None and others > SHARED:
-        return Health("shared", f"others had {others:.0%} of the processor time")
+    words = [f"others had {others:.0%} of the processor time"] if others and others > SHARED else []
+    words += [f"it waited {waited:.0%} of its time for a processor"] if waited and waited > WAITED else []
+    if words:
+        return Health("shared", ", ".join(words))
     if variation > NOISY:
         return Health("noisy", f"the rounds vary by {variation:.1%}")
     return Health("clean")

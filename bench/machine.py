@@ -57,9 +57,8 @@ def kernel_of(backend: object) -> str:
 
 
 def form_of(backend: object) -> str:
-    """How the device's kernel was lowered, in its own words; the class's first sentence if it has none."""
-    describe = getattr(backend, "describe", None)
-    words = describe() if callable(describe) else inspect.getdoc(type(backend)) or type(backend).__name__
+    """How the device hashes, in its own words; its class's first sentence if it has none."""
+    words = getattr(backend, "form", None) or inspect.getdoc(type(backend)) or type(backend).__name__
     return str(words).partition("\n")[0].rstrip(".")
 
 

@@ -9,7 +9,7 @@ fast the machine is at that moment.
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from bench.energy import Meter, card_of, meter_for
@@ -104,10 +104,13 @@ class Measurement:
         ground: Ground,
         *,
         clock: Callable[[], float] = time.perf_counter,
+        processor_clock: Callable[[], float] | None = None,
         load: Callable[[], Load] = read_load,
     ) -> None:
+        """`processor_clock` counts this thread's own processor time, where that is told finely enough."""
         self.plan, self.ground = plan, ground
         self._clock, self._load = clock, load
+        self._processor_clock = processor_clock or _processor_clock()
 
     def warm_up(self, candidate: Candidate) -> None:
         """Scan until the rate is stable, and size the batches. The first scan is timed apart."""
@@ -135,12 +138,12 @@ class Measurement:
         candidate.meter = meter_for(candidate.name, candidate.gpu)
 
     def yardstick(self) -> float:
-        """H/s of plain hashlib on this thread, now."""
+        """H/s of plain hashlib on this thread, per second of processor time, now."""
         sha256, count = hashlib.sha256, self.plan.yardstick_hashes
-        header, started = bytes(76), self._clock()
+        header, started = bytes(76), self._processor_clock()
         for nonce in range(count):
             sha256(sha256(header + nonce.to_bytes(4, "little")).digest()).digest()
-        return count / (self._clock() - started)
+        return count / max(self._processor_clock() - started, 1e-7)
 
     def interleave(self, candidates: Sequence[Candidate], on_round: Callable[[int], None]) -> None:
         """All rounds of all candidates. One that raises is dropped, with its fault."""
@@ -153,7 +156,9 @@ class Measurement:
                     self._take_turn(candidate, number, yardstick)
                     after = self.yardstick()
                     if not candidate.fault:
-                        candidate.rounds[-1] = _with_yardstick(candidate.rounds[-1], (yardstick + after) / 2)
+                        candidate.rounds[-1] = replace(
+                            candidate.rounds[-1], yardstick=(yardstick + after) / 2
+                        )
                     yardstick = after
             on_round(number + 1)
 
@@ -169,7 +174,7 @@ class Measurement:
         spent, now = read(), self._load()
         hashes = sum(scan.span.hashes for scan in scans)
         used = spent - joules if spent is not None and joules is not None else None
-        candidate.rounds.append(Round(hashes, seconds, yardstick, used))
+        candidate.rounds.append(Round(hashes, seconds, yardstick, now.waited_since(load), used))
         candidate.scans += scans
         candidate.others.append(now.others_since(load))
         if candidate.card:
@@ -201,5 +206,6 @@ def _stable(rates: Sequence[float]) -> bool:
     return len(last) == 3 and max(last) <= min(last) * (1 + STABLE)
 
 
-def _with_yardstick(round: Round, yardstick: float) -> Round:
-    return Round(round.hashes, round.seconds, yardstick, round.joules)
+def _processor_clock() -> Callable[[], float]:
+    fine = time.get_clock_info("thread_time").resolution < 1e-4  # on Windows it is 16 ms
+    return time.thread_time if fine else time.perf_counter

@@ -26,7 +26,9 @@ class Round:
     seconds: float
     """Wall time."""
     yardstick: float
-    """H/s of plain hashlib on one thread, just before and after: what the machine gave at that moment."""
+    """H/s of plain hashlib per second of processor time, just before and after: what a core gave then."""
+    waited: float | None = None
+    """Share of its time that the device's threads waited for a processor, 0 ... 1; null if unknown."""
     joules: float | None = None
     """By the package's or card's own energy counter."""
 
@@ -36,11 +38,18 @@ class Round:
         for name in ("seconds", "yardstick"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} {getattr(self, name)} is not a finite number above 0")
+        if self.waited is not None and not 0 <= self.waited < 1:
+            raise ValueError(f"waited {self.waited} is outside 0 ... 1")
 
     @property
     def rate(self) -> float:
         """H/s."""
         return self.hashes / self.seconds
+
+    @property
+    def rate_alone(self) -> float:
+        """H/s if nobody else had wanted the processors."""
+        return self.rate / (1 - (self.waited or 0.0))
 
 
 @dataclass(frozen=True, slots=True)

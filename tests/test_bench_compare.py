@@ -59,6 +59,14 @@ def test_a_machine_that_is_slower_as_a_whole_is_not_blamed_on_the_device():
     assert any("the machine itself changed by -20.0%" in note for note in compared.notes)
 
 
+def test_a_device_that_had_to_wait_for_processors_is_not_blamed_for_it():
+    before = row(noise=0.002)
+    halved = tuple(replace(r, hashes=r.hashes // 2, waited=0.5) for r in before.rounds)
+    assert judge(before, replace(before, rounds=halved)).change is Change.SAME
+    idled = tuple(replace(r, hashes=r.hashes // 2, waited=0.0) for r in before.rounds)
+    assert judge(before, replace(before, rounds=idled)).change is Change.SLOWER
+
+
 def test_a_card_is_not_divided_by_what_the_cpu_did():
     before, after = row("cuda:0", 1e9, noise=0.002), row("cuda:0", 1e9, noise=0.002)
     slower_cpu = tuple(replace(round, yardstick=round.yardstick * 0.7) for round in after.rounds)

@@ -1,5 +1,6 @@
 """What the machine says about itself, and what is made of a machine that says nothing."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -108,19 +109,39 @@ def test_this_process_is_not_one_of_the_others():
 
 
 @pytest.mark.parametrize(
-    ("variation", "others", "throttled", "word"),
+    ("variation", "others", "waited", "throttled", "word"),
     [
-        (0.01, 0.0, "", "clean"),
-        (0.01, None, "", "clean"),
-        (0.08, 0.0, "", "noisy"),
-        (0.08, 0.2, "", "shared"),
-        (0.08, 0.2, "driver's thermal limit", "throttled"),
+        (0.01, 0.0, 0.0, "", "clean"),
+        (0.01, None, None, "", "clean"),
+        (0.08, 0.0, 0.0, "", "noisy"),
+        (0.08, 0.2, 0.0, "", "shared"),
+        (0.01, 0.0, 0.1, "", "shared"),
+        (0.08, 0.2, 0.1, "driver's thermal limit", "throttled"),
     ],
 )
-def test_the_worst_is_said(variation, others, throttled, word):
-    health = judge_health(variation, others, throttled)
+def test_the_worst_is_said(variation, others, waited, throttled, word):
+    health = judge_health(variation, others, waited, throttled)
     assert health.word == word
     assert bool(health.reason) == (word != "clean")
+
+
+def test_waiting_for_a_processor_is_told_from_running():
+    before, after = Load(None, 0, None, 1.0, 2.0), Load(None, 0, None, 1.3, 2.1)
+    assert after.waited_since(before) == pytest.approx(0.25)
+    assert after.waited_since(Load(None, 0, None)) is None
+    assert before.waited_since(before) == 0.0
+
+
+def test_the_waiting_of_all_our_threads_is_summed(tmp_path):
+    me = os.getpid()
+    write(tmp_path, f"proc/{me}/task/{me}/schedstat", "3000000000 500000000 7")
+    write(tmp_path, f"proc/{me}/task/{me}/children", "4242")
+    write(tmp_path, f"proc/{me}/task/{me + 1}/schedstat", "1000000000 0 7")
+    write(tmp_path, "proc/4242/task/4242/schedstat", "2000000000 1000000000 7")
+    write(tmp_path, "proc/4242/stat", "4242 (a (b) c) S " + " ".join(["0"] * 10) + " 150 50 0")
+    load = read_load(tmp_path)
+    assert (load.ran, load.queued) == (6.0, 1.5)
+    assert load.own >= 2.0
 
 
 def test_the_measured_clock_is_one_that_a_processor_can_have():
