@@ -207,10 +207,11 @@ class _Card:
             self._kernels[key] = module.get_function("scan"), source
         return self._kernels[key]
 
-    def prepare(self) -> None:
-        """Compile what every work may need, so that a machine that cannot is told so now."""
+    def prepare(self, siblings: int) -> None:
+        """Compile what mining will need: no batch waits for it then, and what is missing is told now."""
         with self.use(DeviceUnavailable):
-            self.kernel(self.placement, 1, any_target=True)
+            for versions in sorted({1, siblings}):
+                self.kernel(self.placement, versions, any_target=False)
 
     def _blocks(self, nonces: int) -> int:
         # Four blocks of 256 threads fill a multiprocessor (__launch_bounds__ in scan.cu).
@@ -240,7 +241,7 @@ class CudaBackend:
         self.name = self._card.name
         self._thermometer = Thermometer(_bus(cupy, self._card))
         self._card.placement, self.siblings = _fastest(cupy, self._card)
-        self._card.prepare()
+        self._card.prepare(self.siblings)
         self._launches = Launches(self._card, sorted({1, self.siblings}))
 
     @property
