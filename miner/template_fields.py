@@ -194,6 +194,10 @@ def version_mask(raw: Mapping[str, object], version: int) -> int:
 
 def long_poll_id(raw: Mapping[str, object]) -> str | None:
     """None where long polling is not offered, or in a form that is better not sent back."""
+    # BIP 22: clients MUST only attempt to use that URI for longpoll requests. Another host would get our
+    # password, so we do without.
+    if "longpolluri" in raw:
+        return None
     # Seen: a real node hangs for good when it gets back a number, and fails on "".
     value = raw.get("longpollid")
     return value if isinstance(value, str) and 0 < len(value) <= MAX_LONG_POLL_ID else None

@@ -411,6 +411,18 @@ def test_n26_work_is_renewed_while_a_long_poll_never_answers():
             assert engine.updates()[-1].job is not first
 
 
+def test_n27_a_node_that_was_left_and_taken_up_again_still_has_one_long_poll():
+    with FakeNode() as first, FakeNode() as second, mining(first, second) as (source, engine):
+        engine.job()
+        eventually(lambda: first.long_polls == 1)
+        first.replies["getbestblockhash"] = lambda: 5  # the long poll is well; the rest is not
+        eventually(lambda: source.status.state == "connected" and str(second.port) in str(source.status))
+        first.replies.clear()
+        eventually(lambda: source.status.state == "connected" and str(first.port) in str(source.status))
+        time.sleep(0.3)
+        assert first.most_long_polls == 1
+
+
 def test_n27_a_long_poll_that_broke_off_is_not_asked_again_before_the_tip_changes():
     with FakeNode() as node, mining(node) as (_, engine):
         engine.job()
@@ -487,6 +499,17 @@ def test_n29_a_cookie_that_stays_useless_ends_the_run(tmp_path, content):
 def test_n29_a_cookie_file_that_may_not_be_read_is_named(tmp_path):
     with pytest.raises(Unauthorized, match="cannot be read"):
         Credentials(cookie=tmp_path).header()  # a folder: what root may not read either
+
+
+def test_n30_a_node_that_knows_nothing_yet_is_waited_for_too():
+    def not_ready(*_: object) -> object:
+        raise RpcFault(-28, "Loading block index...")
+
+    with FakeNode() as node:
+        node.replies |= dict.fromkeys(["getblockhash", "getbestblockhash", "getblocktemplate"], not_ready)
+        with mining(node) as (source, engine):
+            eventually(lambda: source.status.state == "waiting")
+            survives(source, engine, node)
 
 
 @pytest.mark.parametrize(
@@ -688,6 +711,20 @@ def test_n37_a_node_that_does_not_say_what_its_chain_holds_leaves_it_unknown():
         job = engine.job()
         node.replies |= {"submitblock": lambda _: "inconclusive", "getblockhash": lambda _: 5}
         assert source.submit(a_share(job)).outcome is Outcome.UNKNOWN
+
+
+def test_n37_where_getblockhash_is_unknown_the_confirmations_decide():
+    def unknown(_: int) -> object:
+        raise RpcFault(-32601, "Method not found", 404)
+
+    with FakeNode() as node:
+        node.replies["getblockhash"] = unknown
+        with mining(node) as (source, engine):
+            for confirmations, outcome in ((-1, Outcome.STALE), (1, Outcome.ACCEPTED)):
+                job = engine.job()
+                node.replies["getblockheader"] = lambda _, count=confirmations: {"confirmations": count}
+                node.replies["submitblock"] = lambda _: "inconclusive"
+                assert source.submit(a_share(job)).outcome is outcome
 
 
 def test_n39_after_a_reorganisation_our_block_is_told_lost_and_mining_moves_on(caplog):

@@ -38,7 +38,12 @@ class Endpoint:
     @classmethod
     def parse(cls, url: str, schemes: Collection[str]) -> "Endpoint":
         """From scheme://[user[:password]@]host[:port][/path]; ValueError, which never quotes the password."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # its text quotes the password
+            raise ValueError(
+                "the address is none: brackets that do not match, or signs no host has"
+            ) from None
         if parts.scheme not in schemes:
             wanted = " or ".join(f"{scheme}://" for scheme in sorted(schemes))
             raise ValueError(f"the address does not start with {wanted}")
@@ -135,8 +140,9 @@ def open_connection(
         if left <= 0:
             failures.append("no time left")
             break
-        sock = socket.socket(family, kind, protocol)
+        sock = None
         try:
+            sock = socket.socket(family, kind, protocol)
             # A silent address takes its part of the time, not that of the ones after it.
             sock.settimeout(left / (len(addresses) - number))
             sock.connect(address)
@@ -144,7 +150,8 @@ def open_connection(
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return _encrypted(sock, endpoint, max(deadline - clock(), 0.001), tls) if endpoint.tls else sock
         except OSError as error:
-            sock.close()
+            if sock is not None:
+                sock.close()
             failures.append(reason(error))
             refused = refused and isinstance(error, ConnectionRefusedError)
     kind_of_error = NothingListens if refused and failures else SourceUnavailable

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from miner.errors import SourceUnavailable
+from miner.errors import SourceError, SourceUnavailable
 from miner.sources.connection import Backoff
 from miner.sources.jsonrpc import Unauthorized
 from miner.sources.node_client import Fetched, NodeClient, NotReady
@@ -43,7 +43,9 @@ class LongPoller:
         answered at once, the others between two that fail."""
         self._current, self._offer, self._tell = current, offer, tell
         self._pace, self._first, self._last, self._clock = pace, first_retry, last_retry, clock
-        self._stuck: dict[NodeClient, bytes] = {}  # the tip at which a long poll broke off
+        self._waiting: dict[
+            NodeClient, bytes
+        ] = {}  # the tip at which one was asked
 
     def begin(self, node: NodeClient) -> threading.Event:
         """Poll this node, in a thread of its own, until the event is set."""
@@ -53,18 +55,18 @@ class LongPoller:
 
     def ended(self, node: NodeClient) -> None:
         """The node's process is gone, and every poll that hung there with it."""
-        self._stuck.pop(node, None)
+        self._waiting.pop(node, None)
 
     def _run(self, node: NodeClient, stop: threading.Event) -> None:
         failing, quick = Backoff(self._first, self._last), Backoff(self._pace, 5.0)
         while not stop.is_set():
             known = self._current()
-            if known is None or known.long_poll_id is None or self._stuck.get(node) == known.previous:
+            if known is None or known.long_poll_id is None or self._waiting.get(node) == known.previous:
                 stop.wait(0.1)
                 continue
             began = self._clock()
             try:
-                fetched = node.long_poll(known.long_poll_id)
+                fetched = self._ask(node, known.previous, known.long_poll_id)
                 if stop.is_set():
                     return
                 changed = self._offer(node, fetched, "long poll")
@@ -72,8 +74,6 @@ class LongPoller:
                 if stop.is_set():
                     return
                 self._tell(f"{node.name}: long poll: {error}")
-                if isinstance(error, SourceUnavailable) and not isinstance(error, NotReady | Unauthorized):
-                    self._stuck[node] = known.previous  # it may still be waiting, at the node
                 # BIP 22: it is forbidden to simply retry immediately with no delay after one failure.
                 stop.wait(failing.next())
                 continue
@@ -83,3 +83,16 @@ class LongPoller:
                 continue
             quick.reset()
             stop.wait(max(0.0, self._pace - (self._clock() - began)))
+
+    def _ask(self, node: NodeClient, tip: bytes, long_poll_id: str) -> Fetched:
+        """One long poll. Without an answer it counts as waiting still, at the node."""
+        self._waiting[node] = tip
+        try:
+            fetched = node.long_poll(long_poll_id)
+        except SourceError as error:
+            answered = isinstance(error, NotReady | Unauthorized) or not isinstance(error, SourceUnavailable)
+            if answered:
+                self._waiting.pop(node, None)
+            raise
+        self._waiting.pop(node, None)
+        return fetched

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from miner.errors import RemoteProtocolError, SourceError, SourceUnavailable
+from miner.errors import SourceError, SourceUnavailable
+from miner.header import display_hex
 from miner.sources.connection import Endpoint
 from miner.sources.jsonrpc import MAX_BODY, Credentials, RpcConnection, RpcError
 from miner.template import (
@@ -123,14 +124,14 @@ class NodeClient:
 
     def _call(self, method: str, *params: object) -> object:
         with self._ordinary_lock:
-            return self._ordinary.call(method, *params, seconds=self.limits.call_seconds)
+            return _ask(self._ordinary, self.limits.call_seconds, method, params)
 
     @contextmanager
     def _apart(self, seconds: float) -> Iterator[Call]:
         """Calls over a connection of their own, closed at the end."""
         connection = self._connection()
         try:
-            yield lambda method, *params: connection.call(method, *params, seconds=seconds)
+            yield lambda method, *params: _ask(connection, seconds, method, params)
         finally:
             connection.hang_up()
             with self._lock:
@@ -138,9 +139,12 @@ class NodeClient:
 
     # -- the chain ---------------------------------------------------------------------------------
 
-    def genesis(self) -> bytes:
-        """The hash of the chain's first block, by which one chain is told from another."""
-        return hash_of(self._call("getblockhash", 0), "getblockhash")
+    def genesis(self) -> bytes | None:
+        """The hash of the chain's first block, by which chains are told apart; None if it does not say."""
+        try:
+            return hash_of(self._call("getblockhash", 0), "getblockhash")
+        except RpcError:
+            return None
 
     def tip(self) -> bytes:
         """The hash of the best block."""
@@ -148,17 +152,7 @@ class NodeClient:
 
     def holds(self, block: bytes, height: int) -> bool | None:
         """Whether the best chain has this block there; None if the node does not say."""
-        return self._holds(self._call, block, height)
-
-    @staticmethod
-    def _holds(call: Call, block: bytes, height: int) -> bool | None:
-        # getblockheader has `confirmations` for this, but bcoin counts them for side chains too.
-        try:
-            return hash_of(call("getblockhash", height), "getblockhash") == block
-        except RpcError as error:
-            return False if error.code == INVALID_PARAMETER else None  # "Block height out of range"
-        except (SourceUnavailable, RemoteProtocolError):
-            return None
+        return _holds(self._call, block, height)
 
     # -- templates ---------------------------------------------------------------------------------
 
@@ -176,8 +170,6 @@ class NodeClient:
             try:
                 result = call("getblocktemplate", template_request(self._rules, long_poll_id))
             except RpcError as error:
-                if error.code in NOT_READY:
-                    raise NotReady(f"{NOT_READY[error.code]}: {error.text}") from None
                 if not self._support_more(error):
                     raise
                 continue
@@ -223,15 +215,46 @@ class NodeClient:
             try:
                 ruling = judge(call("submitblock", *arguments))
             except RpcError as error:
-                if error.code in NOT_READY or error.code is None:
+                if error.code is None:
                     raise SourceUnavailable(str(error)) from None
                 return Judgement(Outcome.REJECTED, error.text)
             if ruling.outcome in (Outcome.REJECTED, Outcome.STALE) or job is None or job.height is None:
                 return ruling
             # Seen: null for a block that is not on the best chain, "duplicate" for one that is.
-            held = self._holds(call, share.hash, job.height)
+            held = _holds(call, share.hash, job.height)
         if held is None:
             return ruling
         if held:
             return ruling._replace(outcome=Outcome.ACCEPTED)
         return Judgement(Outcome.STALE, ruling.reason or "not on the best chain")
+
+
+def _ask(connection: RpcConnection, seconds: float, method: str, params: tuple[object, ...]) -> object:
+    """The result. NotReady for the errors of a node that has only just started."""
+    try:
+        return connection.call(method, *params, seconds=seconds)
+    except RpcError as error:
+        if error.code not in NOT_READY:
+            raise
+        raise NotReady(f"{NOT_READY[error.code]}: {error.text}") from None
+
+
+def _holds(call: Call, block: bytes, height: int) -> bool | None:
+    try:
+        return hash_of(call("getblockhash", height), "getblockhash") == block
+    except RpcError as error:
+        if error.code == INVALID_PARAMETER:  # "Block height out of range"
+            return False
+    except SourceError:
+        return None
+    return _confirmed(call, block)
+
+
+def _confirmed(call: Call, block: bytes) -> bool | None:
+    """The same by getblockheader. Second best: bcoin counts confirmations for side chains too."""
+    try:
+        header = call("getblockheader", display_hex(block))
+    except SourceError:
+        return None
+    confirmations = header.get("confirmations") if isinstance(header, dict) else None
+    return confirmations >= 1 if type(confirmations) is int else None

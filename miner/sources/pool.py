@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from miner.engine import Delivery, Update
 from miner.errors import SourceError, SourceUnavailable
 from miner.estimate import RateEstimate
-from miner.sources.connection import Backoff, Endpoint, Resolve, SourceStatus, open_connection
+from miner.sources.connection import Backoff, Endpoint, Resolve, SourceStatus, open_connection, reason
 from miner.sources.pool_link import BEAT, LinkLost, PoolLink
 from miner.sources.pool_shares import PoolShares
 from miner.stratum import Session
@@ -141,6 +141,8 @@ class PoolSource:
                 self._mine(pool)
             except SourceError as error:
                 self._trouble(pool, error, lasted=self._clock() - began, worked=self._newest is not had_job)
+            except OSError as error:  # this computer's trouble: no file descriptors left, for instance
+                self._trouble(pool, SourceUnavailable(reason(error)), lasted=0.0, worked=False)
             except Exception as error:  # noqa: BLE001 - the top of a thread
                 _log.exception("%s", pool.name)
                 self._trouble(pool, SourceUnavailable(f"unexpected {type(error).__name__}"), 0.0, False)

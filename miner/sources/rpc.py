@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from miner.engine import Delivery
 from miner.errors import RemoteProtocolError, SourceError, SourceUnavailable
 from miner.header import display_hex
-from miner.sources.connection import Backoff, Endpoint, NothingListens, SourceStatus
+from miner.sources.connection import Backoff, Endpoint, NothingListens, SourceStatus, reason
 from miner.sources.jsonrpc import Credentials, Unauthorized
 from miner.sources.long_poll import LongPoller
 from miner.sources.node_client import Fetched, NodeClient, NodeLimits, NotReady
@@ -86,6 +86,7 @@ class NodeSource:
         )
         self._backoff = Backoff(self._times.first_retry, self._times.last_retry)
         self._genesis: bytes | None = None
+        self._ever_connected = False
         self._closed = threading.Event()
         self._wake = threading.Event()
         self._seen_alive = clock()
@@ -140,6 +141,8 @@ class NodeSource:
                 if self._hopeless(refusals):
                     self._deliver(SourceUnavailable(f"{node.name}: {error}"))
                     return
+            except OSError as error:  # this computer's trouble: no file descriptors left, for instance
+                self._trouble(node, SourceUnavailable(reason(error)))
             except Exception as error:  # noqa: BLE001 - the top of a thread
                 _log.exception("%s", node.name)
                 self._trouble(node, SourceUnavailable(f"unexpected {type(error).__name__}"))
@@ -151,7 +154,7 @@ class NodeSource:
         """Whether only an operator can mend it: no node has ever taken our credentials."""
         # A cookie file may be written yet: the node is starting, perhaps.
         patience = self._times.refusals if any(node.has_cookie for node in self._nodes) else 1
-        return self._genesis is None and refusals >= patience * len(self._nodes)
+        return not self._ever_connected and refusals >= patience * len(self._nodes)
 
     def _trouble(self, node: NodeClient, error: SourceError) -> None:
         if self._closed.is_set():
@@ -189,11 +192,11 @@ class NodeSource:
 
     def _check_chain(self, node: NodeClient) -> None:
         genesis = node.genesis()
-        if self._genesis is not None and genesis != self._genesis:
+        if self._genesis is not None and genesis not in (None, self._genesis):
             self._jobs.idle()
-            found, wanted = display_hex(genesis), display_hex(self._genesis)
+            found, wanted = display_hex(genesis or b""), display_hex(self._genesis)
             raise SourceUnavailable(f"it is on another chain: its first block is {found}, not {wanted}")
-        self._genesis = genesis
+        self._genesis, self._ever_connected = genesis or self._genesis, True
 
     def _watch(self, node: NodeClient) -> None:
         """Look at the tip every second, and fetch a template whenever there is a reason."""
