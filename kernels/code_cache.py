@@ -70,9 +70,13 @@ def cache_folder() -> Path:
     return base / "nonceforge"
 
 
+_NO_FOLDER = (OSError, RuntimeError)
+"""What goes wrong with files; and where there is no home, Path.home says RuntimeError."""
+
+
 def recall(name: str) -> bytes | None:
     """What was kept under this name for this very program and machine; None if nothing, or nothing intact."""
-    with suppress(OSError):
+    with suppress(*_NO_FOLDER):
         kept = _path(name).read_bytes()
         digest, content = kept[:32], kept[32:]
         if hashlib.sha256(_salt(name) + content).digest() == digest:
@@ -82,8 +86,8 @@ def recall(name: str) -> bytes | None:
 
 def keep(name: str, content: bytes) -> None:
     """Keep it if that is possible. Whole or not at all, also if two processes do it at once."""
-    path = _path(name)
-    with suppress(OSError):
+    with suppress(*_NO_FOLDER):
+        path = _path(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             try:

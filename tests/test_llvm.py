@@ -188,6 +188,15 @@ def test_xors_stay_off_the_unit_of_the_sha_instructions() -> None:
     assert "vpternlogd" not in assembly("sha-avx512")
 
 
+def test_other_machines_get_vectors_too() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    arm = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine()
+    (form,) = (form for form in native.FORMS if not form.needs)
+    code = arm.emit_assembly(llvm.parse_assembly(str(form.lower().module())))
+    assert code.count(".4s") > search(1).cost().adds  # NEON's vectors of four words
+
+
 def test_truth_tables_are_the_processor_s() -> None:
     # vpternlogd and lop3: bit 4x + 2y + z of the table.
     a, b, c = 0xF0, 0xCC, 0xAA

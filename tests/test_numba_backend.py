@@ -229,6 +229,17 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     assert hits_with(small_form) == hits_of(Work(GENESIS.header, EASY), range(50))
 
 
+def test_a_user_without_a_home_is_served_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("NONCEFORGE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    code_cache.keep("one", b"code")
+    assert code_cache.recall("one") is None
+
+
 def test_two_processes_may_compile_at_once(tmp_path: Path) -> None:
     program = (
         "from kernels import native; from miner.backends import numba; from miner.work import Work;"
