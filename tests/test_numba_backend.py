@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conformance import Conformance, check_close, random_header, random_versions
 
+import kernels
 from kernels import code_cache, native
 from miner.backends import numba
 from miner.backends.numba import NumbaBackend, top_mask
@@ -131,6 +132,13 @@ def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, 
     (info,) = numba.devices()
     assert not info.available
     assert "pip install" in info.reason
+
+
+def test_a_compiler_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(kernels, "native")
+    monkeypatch.setitem(sys.modules, "kernels.native", None)
+    with pytest.raises(DeviceUnavailable, match=r"^llvmlite, Numba's compiler, cannot be loaded: "):
+        numba.open(None, None)
 
 
 def test_a_thread_that_fails_stops_the_others_and_is_heard(quickest: NumbaBackend) -> None:

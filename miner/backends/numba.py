@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from importlib.util import find_spec
@@ -241,6 +242,10 @@ def open(selector: str | None, threads: int | None) -> Backend:
     check_threads(threads, MAX_THREADS)
     if reason := _why_not():
         raise DeviceUnavailable(reason)
+    try:
+        from kernels import native  # noqa: F401  as early as it can be said what is wrong with it
+    except (ImportError, OSError) as error:
+        raise DeviceUnavailable(f"llvmlite, Numba's compiler, cannot be loaded: {error}") from error
     return NumbaBackend(threads or _cores())
 
 
@@ -257,8 +262,9 @@ def devices() -> list[DeviceInfo]:
 
 def _why_not() -> str:
     # Looked for, not imported: Numba takes longer to import than all the rest of a start.
-    if find_spec("numba") and find_spec("llvmlite"):
-        return ""
+    with suppress(ImportError, ValueError):
+        if find_spec("numba") and find_spec("llvmlite"):
+            return ""
     return "numba is not installed: pip install 'nonceforge[numba]'"
 
 

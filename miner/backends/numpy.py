@@ -4,6 +4,7 @@ Slower than hashlib, and here for another reason: it runs the very program that
 the other devices are made from, operation by operation, in a few lines.
 """
 
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -87,4 +88,7 @@ def devices() -> list[DeviceInfo]:
 
 
 def _why_not() -> str:
-    return "" if find_spec("numpy") else "numpy is not installed: pip install 'nonceforge[numpy]'"
+    with suppress(ImportError, ValueError):
+        if find_spec("numpy"):
+            return ""
+    return "numpy is not installed: pip install 'nonceforge[numpy]'"
