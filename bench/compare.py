@@ -25,6 +25,11 @@ RUN_TO_RUN = 0.025
 """Half-width that two runs of the same code add to what their own rounds show (decision 0061)."""
 
 
+WAITED = 0.25
+"""What a device's waiting for processors adds to the interval, per share of its time that it waited:
+a rate that was worked out from a third of the time is known less well."""
+
+
 class Change(StrEnum):
     """What became of a device between two runs."""
 
@@ -80,15 +85,20 @@ def compare(before: Results, after: Results, *, force: bool = False, effect: flo
 
 def judge(before: Row, after: Row, effect: float = MIN_EFFECT) -> Comparison:
     """One device in two runs."""
-    change = shift(_logs(before), _logs(after))
+    change, allowance = shift(_logs(before), _logs(after)), _allowance(before, after)
     interval = Interval(
         math.expm1(change.value),
-        math.expm1(change.value - math.hypot(change.value - change.low, RUN_TO_RUN)),
-        math.expm1(change.value + math.hypot(change.high - change.value, RUN_TO_RUN)),
+        math.expm1(change.value - math.hypot(change.value - change.low, allowance)),
+        math.expm1(change.value + math.hypot(change.high - change.value, allowance)),
         change.coverage,
     )
     verdict = _verdict(interval, effect)
     return Comparison(after.label, verdict, interval, before.rate.value, after.rate.value)
+
+
+def _allowance(before: Row, after: Row) -> float:
+    waits = [0.0 if row.gpu else median(r.waited or 0.0 for r in row.rounds) for row in (before, after)]
+    return math.hypot(RUN_TO_RUN, *(WAITED * wait for wait in waits))
 
 
 def _logs(row: Row) -> list[float]:
@@ -123,15 +133,17 @@ def _notes(before: Results, after: Results, both: list[tuple[Row, Row]]) -> list
             for name in ("threads", "versions", "form")
             if getattr(old, name) != getattr(new, name)
         ]
-    machine = yardstick(after) / yardstick(before) - 1
+    machine = _machine_change(both)
     if abs(machine) > MIN_EFFECT:
         notes.append(f"the machine itself changed by {machine:+.1%} (hashlib beside the rounds)")
     return notes
 
 
-def yardstick(results: Results) -> float:
-    """H/s of plain hashlib on one thread, the run's median."""
-    return median(round.yardstick for row in results.rows for round in row.rounds)
+def _machine_change(both: list[tuple[Row, Row]]) -> float:
+    """How the yardstick beside the same rows changed, relative."""
+    old = median(round.yardstick for row, _ in both for round in row.rounds)
+    new = median(round.yardstick for _, row in both for round in row.rounds)
+    return new / old - 1
 
 
 def _words(results: Results) -> str:

@@ -2,7 +2,6 @@
 
 import re
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.measure import Candidate
@@ -11,8 +10,6 @@ from miner.backends import Backend, devices
 
 if TYPE_CHECKING:
     from kernels.native import Form
-
-SYSTEM_CPUS = Path("/sys/devices/system/cpu")
 
 
 def limit_of(candidate: Candidate) -> tuple[Limit | None, str]:
@@ -44,23 +41,15 @@ def form_in_use(device: Backend, versions: int) -> "Form | None":
     return form
 
 
-def physical_cores(cpus: Path = SYSTEM_CPUS) -> int | None:
-    """Cores, two hyperthreads counting once; None where the system does not tell."""
-    siblings = {path.read_text() for path in cpus.glob("cpu[0-9]*/topology/thread_siblings_list")}
-    return len(siblings) or None
-
-
 def _cpu_limit(candidate: Candidate) -> Limit:
     from bench import ports
 
     form = form_in_use(candidate.device, candidate.versions)
     assert form is not None
-    rate, slowest = ports.bound(form, candidate.versions)
-    # Hyperthreads share the ports of their core.
-    cores = min(candidate.threads, physical_cores() or candidate.threads)
+    rate, slowest = ports.bound(form, candidate.versions, candidate.threads)
     what = {"all": "all vector instructions", "sha": "SHA instructions", "shift": "shifts and rotations"}
-    words = f"{what.get(slowest, slowest)} of {form.name} at measured port rates, {cores} cores"
-    return Limit(rate * cores, words)
+    how_many = f"{candidate.threads} threads" if candidate.threads > 1 else "1 thread"
+    return Limit(rate, f"{what.get(slowest, slowest)} of {form.name} at port rates measured on {how_many}")
 
 
 def _card_limit(candidate: Candidate) -> Limit:

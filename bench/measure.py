@@ -2,14 +2,13 @@
 
 Devices are interleaved so that whatever the machine does hits all alike. A round is a series of
 scans as the engine sizes them, on real works whose hits are collected; creating the works is
-part of mining and is timed too. Between rounds a yardstick, plain hashlib on one thread, tells how
-fast the machine is at that moment.
+part of mining and is timed too. Around each round a yardstick, plain hashlib, tells how fast the
+machine is at that moment.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median
 
 from bench.energy import Meter, card_of, meter_for
@@ -18,6 +17,7 @@ from bench.load import Load, read_load
 from bench.nvml import Card
 from bench.proof import Scanned, hit_bits
 from bench.results import Round
+from bench.yardstick import Yardstick
 from miner.backends import Backend
 from miner.work import Span
 
@@ -42,7 +42,7 @@ class Plan:
     """One scan: the engine's time slice."""
     warmup_seconds: float = 2.0
     """At most."""
-    yardstick_hashes: int = 25_000
+    yardstick_seconds: float = 0.02
     proof_seconds: float = 6.0
     """What the proof of one device may cost, about."""
     windows: int = 8
@@ -104,13 +104,13 @@ class Measurement:
         ground: Ground,
         *,
         clock: Callable[[], float] = time.perf_counter,
-        processor_clock: Callable[[], float] | None = None,
+        yardstick: Callable[[int], float] | None = None,
         load: Callable[[], Load] = read_load,
     ) -> None:
-        """`processor_clock` counts this thread's own processor time, where that is told finely enough."""
+        """`yardstick` takes a number of threads; see `bench.yardstick`."""
         self.plan, self.ground = plan, ground
         self._clock, self._load = clock, load
-        self._processor_clock = processor_clock or _processor_clock()
+        self._yardstick = yardstick or Yardstick(plan.yardstick_seconds)
 
     def warm_up(self, candidate: Candidate) -> None:
         """Scan until the rate is stable, and size the batches. The first scan is timed apart."""
@@ -137,49 +137,35 @@ class Measurement:
         candidate.card = card_of(candidate.name) if candidate.gpu else None
         candidate.meter = meter_for(candidate.name, candidate.gpu)
 
-    def yardstick(self) -> float:
-        """H/s of plain hashlib on this thread, per second of processor time, now."""
-        sha256, count = hashlib.sha256, self.plan.yardstick_hashes
-        header, started = bytes(76), self._processor_clock()
-        for nonce in range(count):
-            sha256(sha256(header + nonce.to_bytes(4, "little")).digest()).digest()
-        return count / max(self._processor_clock() - started, 1e-7)
-
     def interleave(self, candidates: Sequence[Candidate], on_round: Callable[[int], None]) -> None:
         """All rounds of all candidates. One that raises is dropped, with its fault."""
-        yardstick = self.yardstick()
         for number in range(self.plan.rounds):
             # Another one starts each time: nobody always follows the same neighbour.
             turn = number % max(len(candidates), 1)
             for candidate in [*candidates[turn:], *candidates[:turn]]:
                 if not candidate.fault:
-                    self._take_turn(candidate, number, yardstick)
-                    after = self.yardstick()
-                    if not candidate.fault:
-                        candidate.rounds[-1] = replace(
-                            candidate.rounds[-1], yardstick=(yardstick + after) / 2
-                        )
-                    yardstick = after
+                    self._take_turn(candidate, number)
             on_round(number + 1)
 
-    def _take_turn(self, candidate: Candidate, number: int, yardstick: float) -> None:
+    def _take_turn(self, candidate: Candidate, number: int) -> None:
         batches = self.ground.spans(number, candidate.versions, target_of(candidate.bits), candidate.batch)
         read = candidate.meter.read if candidate.meter else lambda: None
-        load, joules = self._load(), read()
+        threads = 1 if candidate.gpu else candidate.threads
+        before, load, joules = self._yardstick(threads), self._load(), read()
         try:
             scans, seconds = self._timed(candidate.device, batches)
         except Exception as error:  # noqa: BLE001 - a device may raise anything; the others go on
             candidate.fault = f"it raised {error!r:.200} in round {number}"
             return
-        spent, now = read(), self._load()
+        spent, now, after = read(), self._load(), self._yardstick(threads)
         hashes = sum(scan.span.hashes for scan in scans)
         used = spent - joules if spent is not None and joules is not None else None
-        candidate.rounds.append(Round(hashes, seconds, yardstick, now.waited_since(load), used))
+        candidate.rounds.append(Round(hashes, seconds, (before + after) / 2, now.waited_since(load), used))
         candidate.scans += scans
         candidate.others.append(now.others_since(load))
+        candidate.throttles += (now.throttles or 0) - (load.throttles or 0)
         if candidate.card:
             _ask(candidate, candidate.card)
-        candidate.throttles += (now.throttles or 0) - (load.throttles or 0)
 
     def _timed(self, device: Backend, batches: Iterator[Span]) -> tuple[list[Scanned], float]:
         """Scan until the round is over; what every scan returned is kept, to be proven."""
@@ -204,8 +190,3 @@ def _ask(candidate: Candidate, card: Card) -> None:
 def _stable(rates: Sequence[float]) -> bool:
     last = rates[-3:]
     return len(last) == 3 and max(last) <= min(last) * (1 + STABLE)
-
-
-def _processor_clock() -> Callable[[], float]:
-    fine = time.get_clock_info("thread_time").resolution < 1e-4  # on Windows it is 16 ms
-    return time.thread_time if fine else time.perf_counter

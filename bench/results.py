@@ -26,7 +26,8 @@ class Round:
     seconds: float
     """Wall time."""
     yardstick: float
-    """H/s of plain hashlib per second of processor time, just before and after: what a core gave then."""
+    """SHA-256 blocks that hashlib does per second of processor time on as many threads, measured just
+    before and after: what the machine gave at that moment."""
     waited: float | None = None
     """Share of its time that the device's threads waited for a processor, 0 ... 1; null if unknown."""
     joules: float | None = None

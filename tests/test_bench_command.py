@@ -16,7 +16,12 @@ from tests import mutants
 from tests.bench_samples import results, row
 
 TINY = Plan(
-    rounds=4, round_seconds=0.02, batch_seconds=0.005, warmup_seconds=0.05, yardstick_hashes=300, windows=2
+    rounds=4,
+    round_seconds=0.02,
+    batch_seconds=0.005,
+    warmup_seconds=0.05,
+    yardstick_seconds=0.0002,
+    windows=2,
 )
 
 

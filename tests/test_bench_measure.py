@@ -47,12 +47,14 @@ class Faulty(Metronome):
         return super().scan(work, nonces)
 
 
-PLAN = Plan(rounds=6, warmup_seconds=5.0, yardstick_hashes=10)
+PLAN = Plan(rounds=6, warmup_seconds=5.0, yardstick_seconds=0.0002)
 
 
 def set_up(*devices, plan=PLAN, load=lambda: Load(None, 0.0, None)):
     clock = devices[0].clock
-    measurement = Measurement(plan, Ground(1), clock=clock, processor_clock=clock, load=load)
+    measurement = Measurement(
+        plan, Ground(1), clock=clock, yardstick=lambda threads: 1e6 * threads, load=load
+    )
     candidates = [candidate_for(device, Setting(device.name)) for device in devices]
     for candidate in candidates:
         measurement.warm_up(candidate)

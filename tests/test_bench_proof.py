@@ -18,7 +18,7 @@ TINY = Plan(
     round_seconds=0.06,
     batch_seconds=0.005,
     warmup_seconds=0.05,
-    yardstick_hashes=500,
+    yardstick_seconds=0.0002,
     proof_seconds=1.0,
     windows=4,
 )
@@ -94,7 +94,7 @@ def test_no_mutant_of_the_self_test_gets_a_rate(broken):
         round_seconds=0.01,
         batch_seconds=0.005,
         warmup_seconds=0.02,
-        yardstick_hashes=200,
+        yardstick_seconds=0.0002,
         proof_seconds=0.2,
         windows=2,
     )
