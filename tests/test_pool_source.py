@@ -146,7 +146,8 @@ def test_an_address_is_taken_apart(url, expected):
 @pytest.mark.parametrize(
     "url",
     ["http://h", "h:3333", "", "stratum+tcp://", "stratum+tcp://u:hunter/two@h:1", "stratum+tcp://u:hunter#two@h",
-     "stratum+tcp://h:0", "stratum+tcp://u:hunter@[::1", "stratum+tcp://u:hunter@a\u2100b", "stratum+tcp://h:70000", "stratum+tcp://u:p@h:hunter"],
+     "stratum+tcp://h:0", "stratum+tcp://u:hunter@[::1", "stratum+tcp://u:hunter@a\u2100b",
+     "stratum+tcp://h:70000", "stratum+tcp://u:p@h:hunter"],
 )  # fmt: skip
 def test_an_address_that_is_none_is_a_value_error_without_its_password(url):
     with pytest.raises(ValueError, match="the address") as caught:
