@@ -81,10 +81,13 @@ class Code:
     def __init__(self, builder: ir.IRBuilder, lanes: Lanes) -> None:
         self.builder = builder
         self.lanes = lanes
+        self._splats: dict[int, IrWord] = {}  # the distances of rotations come again and again
 
     def splat(self, value: int) -> "IrWord":
         """The same constant in every lane."""
-        return IrWord(self, constant([value] * self.lanes.count))
+        if value not in self._splats:
+            self._splats[value] = IrWord(self, constant([value] * self.lanes.count))
+        return self._splats[value]
 
     def broadcast(self, scalar: ir.Value) -> "IrWord":
         """The same value in every lane."""
@@ -105,6 +108,10 @@ class Code:
 
     def lower(self, node: Node, args: Sequence["IrWord"]) -> "IrWord":
         """One operation of a program."""
+        if node.op is Op.ROTR:  # one instruction for LLVM to read, where `evaluate` would append three
+            x = args[0].value
+            name = f"llvm.fshr.v{self.lanes.count}i32"
+            return IrWord(self, intrinsic(self.builder, name, [x, x, self.splat(node.value).value]))
         if node.op is Op.LOGIC and self.lanes.ternary and len(args) > 1:
             if node.value == XOR3 and self.lanes.plain_xor:
                 return self._plain_xor(self._plain_xor(args[0], args[1]), args[2])
