@@ -264,6 +264,7 @@ def test_the_fastest_variant_is_timed_once_and_remembered(
         return rates.get((placement, versions), 1.0)
 
     monkeypatch.setattr(cuda, "_rate", rate)
+    monkeypatch.setattr(cuda._Card, "prepare", lambda card, siblings: None)
     with machine(variant=None):
         for _ in range(2):
             with closing(cuda.open(None, None)) as backend:

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Iterator
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from conformance import Conformance, check_close
@@ -62,6 +63,42 @@ def test_pocl_does_not_pass_for_a_gpu() -> None:
 def test_a_device_that_is_not_there_is_told_with_those_that_are(selector: str) -> None:
     with pytest.raises(DeviceUnavailable, match="no such device; there are opencl:0 "):
         opencl.open(selector, None)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "sentence"),
+    [
+        ("available", "not available"),
+        ("compiler_available", "no compiler"),
+        ("endian_little", "big-endian"),
+    ],
+)
+def test_a_device_that_cannot_be_used_is_told(
+    monkeypatch: pytest.MonkeyPatch, lacks: str, sentence: str
+) -> None:
+    import pyopencl
+
+    fields = {"available": True, "compiler_available": True, "endian_little": True} | {lacks: False}
+    platform = SimpleNamespace(version="OpenCL 1.2 Test ")
+    device = SimpleNamespace(name="Test", platform=platform, max_compute_units=1, type=4, **fields)
+    platform.get_devices = lambda: [device]
+    monkeypatch.setattr(pyopencl, "get_platforms", lambda: [platform])
+    (info,) = opencl.devices()
+    assert not info.available
+    assert sentence in info.reason
+    with pytest.raises(DeviceUnavailable, match=f"opencl:0: .*{sentence}"):
+        opencl.open(None, None)
+
+
+def test_a_machine_without_platforms_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyopencl
+
+    def none() -> None:
+        raise pyopencl.LogicError("clGetPlatformIDs failed: PLATFORM_NOT_FOUND_KHR")
+
+    monkeypatch.setattr(pyopencl, "get_platforms", none)
+    with pytest.raises(DeviceUnavailable, match=r"no OpenCL platform .*pocl-binary-distribution"):
+        opencl.open(None, None)
 
 
 def test_a_device_is_chosen_by_its_name(backend: Backend) -> None:

@@ -7,6 +7,7 @@ itself where an operation runs.
 import importlib
 import importlib.util
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,6 +49,8 @@ def open(selector: str | None, threads: int | None) -> "OpenclBackend":
     cl = _pyopencl()
     found = _all(cl)
     index = _select(cl, found, selector)
+    if reason := _refusal(found[index]):
+        raise DeviceUnavailable(f"opencl:{index}: {reason}")
     return OpenclBackend(cl, f"opencl:{index}", found[index])
 
 
@@ -87,9 +90,17 @@ def _is_gpu(cl: Any, device: Any) -> bool:
 def _info(cl: Any, index: int, device: Any) -> DeviceInfo:
     version = re.sub(r"\s+", " ", device.platform.version.strip())
     text = f"{device.name.strip()}, {device.max_compute_units} compute units, {version}"
-    usable = bool(device.available and device.compiler_available and device.endian_little)
-    reason = "" if usable else "the device is busy, has no compiler or is big-endian"
-    return DeviceInfo(f"opencl:{index}", usable, text[:120], reason, gpu=_is_gpu(cl, device))
+    reason = _refusal(device)
+    return DeviceInfo(f"opencl:{index}", not reason, text[:120], reason, gpu=_is_gpu(cl, device))
+
+
+def _refusal(device: Any) -> str:
+    """Why a device cannot be used; empty if it can."""
+    if not device.available:
+        return "the device says that it is not available: does another program hold it?"
+    if not device.compiler_available:
+        return "its platform brings no compiler: install the full OpenCL driver"
+    return "" if device.endian_little else "the device is big-endian"
 
 
 def _select(cl: Any, found: list[Any], selector: str | None) -> int:
@@ -161,7 +172,9 @@ class _Device:
         key = (versions, any_target)
         if key not in self._kernels:
             source = device_source("opencl", versions, any_target=any_target)
-            program = self._cl.Program(self._context, source.text).build(["-cl-std=CL1.2"])
+            with warnings.catch_warnings():  # compilers that have something to say, even if all is well
+                warnings.simplefilter("ignore", self._cl.CompilerWarning)
+                program = self._cl.Program(self._context, source.text).build(["-cl-std=CL1.2"])
             self._kernels[key] = self._cl.Kernel(program, "scan"), source
         return self._kernels[key]
 
