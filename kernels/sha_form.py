@@ -20,6 +20,7 @@ reads. Two sets of buffers take turns.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -183,8 +184,10 @@ class _Scan:
     def _first_schedule(self, nonce: ir.Value, target: ir.Value) -> Iterator[Step]:
         program, row = first_schedule(), self.buffers.row
         varying = first_pairs()[UNIFORM_STEPS:]
+        # Not woven, it has the units to itself: then `vpternlogd` is best for all logic.
+        code = self.code if self.form.single else Code(self.builder, replace(self.code.lanes, plain_xor=False))
         schedule = LaneSchedule(
-            self.code, {pair: self.buffers.first_rows + row * i for i, pair in enumerate(varying)}
+            code, {pair: self.buffers.first_rows + row * i for i, pair in enumerate(varying)}
         )
 
         def begin() -> None:
