@@ -10,13 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
 from fake_engine import FakeEngine, a_share, eventually
 from fake_node import FakeNode, Raw, RpcFault, http, reply
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from miner.errors import RemoteProtocolError, SourceError, SourceUnavailable
 from miner.sources.connection import Backoff, Endpoint
@@ -841,6 +843,55 @@ def test_nothing_of_the_environment_is_used_when_the_address_names_a_user():
         source.start(engine)
         engine.job()
         source.close()
+
+
+# -- any bytes at all ------------------------------------------------------------------------------------
+
+HEAD = b"HTTP/1.1 200 X\r\n"
+HEADS = [
+    b"",
+    HEAD + b"\r\n",
+    HEAD + b"Content-Length: 9\r\n\r\n",
+    HEAD + b"Transfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.0 500 X\r\n",
+    b"HTTP/1.1 401 X\r\n\r\n",
+    b"HTTP/9.9 -1 X\r\n\r\n",
+]
+BODIES = [b'{"result":1,"id":1}', b'5\r\n{"a":\r\n0\r\n\r\n', b'13\r\n{"result":1,"id":1}\r\n0\r\n\r\n']
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(HEADS), st.binary(max_size=60) | st.sampled_from(BODIES))
+def test_any_bytes_for_an_answer_are_a_result_or_an_error_of_the_source(head, body):
+    def answer(sock: socket.socket) -> None:
+        with suppress(OSError):
+            sock.sendall(head + body)
+            sock.shutdown(socket.SHUT_RDWR)
+
+    with one_answer(answer) as connection, suppress(SourceError):
+        assert connection.call("getbestblockhash", seconds=5) == 1
+
+
+@contextmanager
+def one_answer(answer: Callable[[socket.socket], None]) -> Iterator[RpcConnection]:
+    """A server that reads one request and answers with whatever it likes."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            sock, _ = server.accept()
+            with sock:
+                sock.recv(65536)
+                answer(sock)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        connection = RpcConnection(Endpoint("http", *server.getsockname()), Credentials("u", PASSWORD))
+        try:
+            yield connection
+        finally:
+            connection.close()
+            thread.join()
 
 
 # -- the command -----------------------------------------------------------------------------------------

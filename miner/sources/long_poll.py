@@ -43,9 +43,8 @@ class LongPoller:
         answered at once, the others between two that fail."""
         self._current, self._offer, self._tell = current, offer, tell
         self._pace, self._first, self._last, self._clock = pace, first_retry, last_retry, clock
-        self._waiting: dict[
-            NodeClient, bytes
-        ] = {}  # the tip at which one was asked
+        # The tip at which a long poll was asked; no entry once it is answered.
+        self._waiting: dict[NodeClient, bytes] = {}
 
     def begin(self, node: NodeClient) -> threading.Event:
         """Poll this node, in a thread of its own, until the event is set."""
