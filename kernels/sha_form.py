@@ -185,10 +185,10 @@ class _Scan:
         program, row = first_schedule(), self.buffers.row
         varying = first_pairs()[UNIFORM_STEPS:]
         # Not woven, it has the units to itself: then `vpternlogd` is best for all logic.
-        code = self.code if self.form.single else Code(self.builder, replace(self.code.lanes, plain_xor=False))
-        schedule = LaneSchedule(
-            code, {pair: self.buffers.first_rows + row * i for i, pair in enumerate(varying)}
-        )
+        woven = self.form.single and self.code.lanes.plain_xor
+        code = Code(self.builder, replace(self.code.lanes, plain_xor=woven))
+        rows = {pair: self.buffers.first_rows + row * i for i, pair in enumerate(varying)}
+        schedule = LaneSchedule(code, rows)
 
         def begin() -> None:
             uniforms = self.builder.gep(self.shared, [number(PAIR * UNIFORM_STEPS)])
