@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(words: Sequence[str]) -> int:
     arguments = _measure_parser().parse_args(words)
+    _check_outputs(arguments)  # now, not after a minute
     from bench.session import session  # numpy and the compilers: only when something is measured
 
     results = session(arguments)
@@ -103,24 +104,42 @@ def _deliver(results: Results, arguments: argparse.Namespace) -> None:
     from bench.results import dumps
 
     table.show(results, Console())
-    wanted = {"json": getattr(arguments, "json", None), "html": arguments.report, "png": arguments.plot}
-    if folder := getattr(arguments, "save", None):
-        stem = folder / history.name_of(results)
-        wanted |= {kind: wanted[kind] or Path(f"{stem}.{kind}") for kind in wanted}
-    writers: dict[str, Callable[[Path], object]] = {
-        "json": lambda path: path.write_text(dumps(results), encoding="utf-8"),
-        "html": lambda path: page.save(results, path),
-        "png": lambda path: plot.save(results, path),
-    }
-    for kind, path in wanted.items():
-        if path is None:
-            continue
+    for kind, path in _outputs(arguments, history.name_of(results)).items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            writers[kind](path)
+            if kind == "json":
+                path.write_text(dumps(results), encoding="utf-8")
+            elif kind == "html":
+                page.save(results, path)
+            elif results.main_rows and plot.available():
+                plot.save(results, path)
+            else:
+                print(f"no picture: {plot.MISSING if results.main_rows else 'no device has a rate'}")
+                continue
         except OSError as error:
             raise ValueError(f"{path} cannot be written: {error.strerror or error}") from None
         print(f"written: {path}")
+
+
+def _outputs(arguments: argparse.Namespace, name: str) -> dict[str, Path]:
+    """Where to write which kind of file."""
+    wanted = {"json": getattr(arguments, "json", None), "html": arguments.report, "png": arguments.plot}
+    if folder := getattr(arguments, "save", None):
+        wanted = {kind: path or folder / f"{name}.{kind}" for kind, path in wanted.items()}
+    return {kind: path for kind, path in wanted.items() if path}
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """ValueError for a picture that cannot be drawn or a folder that cannot be had."""
+    from bench import plot
+
+    if arguments.plot and not plot.available():
+        raise ValueError(plot.MISSING)
+    for path in _outputs(arguments, "name").values():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"{path.parent} cannot be written: {error.strerror or error}") from None
 
 
 def _show(words: Sequence[str]) -> int:

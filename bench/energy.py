@@ -1,5 +1,6 @@
 """Joules, from counters that the hardware keeps itself: RAPL for processors, NVML for cards."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -28,11 +29,20 @@ def meter_for(device: str, gpu: bool, powercap: Path = POWERCAP) -> Meter:
 
 
 def card_of(device: str) -> nvml.Card | None:
-    """The card that a device "cuda:1" runs on; None if NVML does not know it."""
+    """The card that a device "cuda:1" runs on; None if NVML does not know it.
+
+    CUDA numbers the cards of CUDA_VISIBLE_DEVICES, NVML numbers all, both in the order of their slots if
+    the cards are alike.
+    """
     kind, _, index = device.partition(":")
-    cards, _ = nvml.cards()
+    if kind != "cuda" or not (index or "0").isdecimal():
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     number = int(index or 0)
-    return cards[number] if kind == "cuda" and number < len(cards) else None
+    if number < len(visible) and visible[number].isdecimal():
+        number = int(visible[number])
+    cards, _ = nvml.cards()
+    return cards[number] if number < len(cards) else None
 
 
 def _card_meter(device: str) -> Meter:
@@ -40,7 +50,7 @@ def _card_meter(device: str) -> Meter:
         return no_meter(f"no energy counter is known for {device}")
     card = card_of(device)
     if card is None:
-        return no_meter(nvml.cards()[1])
+        return no_meter(nvml.cards()[1] or f"NVML does not know {device}")
     if card.joules() is None:
         return no_meter("this card has no energy counter (Volta and later have)")
     return Meter(card.joules)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import nvml
 from bench.results import Machine
+from miner.backends import devices
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout, or wherever the package was installed."""
@@ -33,7 +34,7 @@ def machine(clock: float | None, root: Path = Path("/")) -> Machine:
         governor=_governor(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         clock=clock,
         system=f"{platform.system()} {platform.release()}",
-        gpus=tuple(card.describe() for card in cards),
+        gpus=tuple(card.describe() for card in cards) or _unmanaged_gpus(),
         versions=(("python", platform.python_version()), *_versions()),
         commit=commit,
         dirty=dirty,
@@ -76,6 +77,11 @@ def _cpu(cpuinfo: Path) -> tuple[str, tuple[str, ...]]:
     family = ", ".join(f"{key} {fields[key]}" for key in ("cpu family", "model") if key in fields)
     name = fields.get("model name") or platform.machine()
     return f"{name} ({family})" if family else name, tuple(f for f in FEATURES if f in flags)
+
+
+def _unmanaged_gpus() -> tuple[str, ...]:
+    """Cards that NVML does not know: AMD's, Intel's, or NVIDIA's without its Python package."""
+    return tuple(info.description for info in devices() if info.gpu and info.available)
 
 
 def _governor(path: Path) -> str:

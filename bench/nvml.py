@@ -1,6 +1,5 @@
 """NVIDIA cards as their driver's management library sees them (NVML, package nvidia-ml-py)."""
 
-from contextlib import suppress
 from typing import Any
 
 _SLOWDOWNS = {
@@ -52,10 +51,6 @@ class Card:
         ]
         return ", ".join(part for part in parts if part)
 
-    def uuid(self) -> str:
-        """ "GPU-..."."""
-        return _text(self._ask("nvmlDeviceGetUUID"))
-
     def _ask(self, function: str, *arguments: object) -> Any:
         try:
             return getattr(self._nvml, function)(self._handle, *arguments)
@@ -71,17 +66,10 @@ def cards() -> tuple[list[Card], str]:
         return [], "nvidia-ml-py is not installed: pip install 'nonceforge[bench]'"
     try:
         pynvml.nvmlInit()
-        return [Card(pynvml, i) for i in range(pynvml.nvmlDeviceGetCount())], "no NVIDIA card"
+        found = [Card(pynvml, i) for i in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError as error:
         return [], f"NVML: {error}"
-
-
-def close() -> None:
-    """Let the library go."""
-    with suppress(Exception):
-        import pynvml
-
-        pynvml.nvmlShutdown()
+    return found, "" if found else "no NVIDIA card"
 
 
 def _text(value: object) -> str:
