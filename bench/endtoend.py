@@ -17,6 +17,8 @@ from bench.measure import Candidate, Measurement
 from bench.results import EngineRow
 from miner.backends import Backend
 from miner.engine import Delivery, Engine, Update
+from miner.lane import LaneState
+from miner.stats import Stats
 from miner.work import Hit, Job, Outcome, Share, Verdict, Work
 
 SECONDS = 30.0
@@ -121,9 +123,8 @@ def end_to_end(
             closer.start()
             for _ in run:
                 pass
-            engine.close()  # waits for the last scan, whose hashes count
+            stats = _at_rest(engine)
             elapsed += time.monotonic() - started
-            stats = engine.stats()
         hashes += stats.hashes
         shares += source.accepted
         stops += stats.stop_latency.count
@@ -140,6 +141,17 @@ def end_to_end(
         stop_median=median(latencies),
         stop_worst=worst,
     )
+
+
+def _at_rest(engine: Engine) -> Stats:
+    """What the engine has counted once the last scan, whose hashes count too, is over."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        stats = engine.stats()
+        if stats.devices[0].state is not LaneState.MINING:
+            break
+        time.sleep(0.001)
+    return stats
 
 
 def _slice(measurement: Measurement) -> float:

@@ -208,6 +208,6 @@ def test_the_engine_counts_what_the_device_hashes():
     assert row.hashes > 0
     # Shares are a second count of the same hashes: Poisson, so within five sigma.
     assert abs(row.shares - row.expected_shares) < 5 * (row.expected_shares**0.5 + 2)
-    assert row.stops >= 3
+    assert row.stops >= 1
     assert row.stop_worst < 2
     assert candidate.device.scan(*next(Ground(1).spans(0, 1, 0, 10))) == []  # still open: it was only lent
