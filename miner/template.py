@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from miner import template_fields as read
 from miner.block import MAX_COINBASE_SCRIPT, coinbase_parts, commitment_output, merkle_branch
-from miner.errors import LocalProtocolError
+from miner.errors import LocalProtocolError, RemoteProtocolError
 from miner.header import display_hex
 from miner.transaction import TxOut, compact_size
 from miner.untrusted import excerpt, fields
@@ -188,6 +188,14 @@ def judge(answer: object) -> Judgement:
     if reason in _UNDECIDED:
         return Judgement(Outcome.UNKNOWN, reason)
     return Judgement(Outcome.STALE if reason in _STALE else Outcome.REJECTED, reason)
+
+
+def previous_of(result: object) -> bytes | None:
+    """The parent alone, before thousands of transactions are parsed; None if it is not clear."""
+    try:
+        return read.previous(fields(result, "the template"))
+    except RemoteProtocolError:
+        return None
 
 
 def parse_template(result: object, *, max_transactions: int = MAX_TRANSACTIONS) -> Template:

@@ -23,12 +23,13 @@ from realnode import DummyPeer, Node, RpcError, bcoin_node, bsv_bitcoind, missin
 
 from miner.block import Block
 from miner.header import BlockHeader, display_hex
+from miner.sources import node_client
 from miner.sources.connection import Endpoint
 from miner.sources.jsonrpc import Credentials
 from miner.sources.node_client import NodeLimits
 from miner.sources.opening import open_node
 from miner.sources.rpc import NodeSource, NodeTimes
-from miner.template import Payout, TemplateJob, parse_template, submission
+from miner.template import Payout, TemplateJob, parse_template, previous_of, submission
 from miner.transaction import Transaction, TxIn, TxOut
 from miner.work import Job, Share
 
@@ -138,13 +139,12 @@ def mined_since(node: Node, share: Share) -> set[str]:
 @both
 def test_a_block_from_elsewhere_replaces_the_job_within_fifty_milliseconds(node, monkeypatch):
     arrived: list[float] = []
-    fetch = NodeSource._offer
 
-    def noting(self, client, fetched, reason):
-        arrived.append(time.monotonic()) if reason == "long poll" else None
-        return fetch(self, client, fetched, reason)
+    def noting(result: object) -> bytes | None:
+        arrived.append(time.monotonic())
+        return previous_of(result)
 
-    monkeypatch.setattr(NodeSource, "_offer", noting)
+    monkeypatch.setattr(node_client, "previous_of", noting)
     with mining(node) as (_, engine):
         delays = []
         for number in range(30):

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from miner.errors import RemoteProtocolError, SourceError, SourceUnavailable
+from miner.sources import node_client
 from miner.sources.connection import Backoff, Endpoint
 from miner.sources.jsonrpc import Credentials, RpcConnection, RpcError, Unauthorized
 from miner.sources.node_client import NodeLimits
@@ -157,6 +158,24 @@ def test_the_devices_leave_the_old_tip_before_the_new_template_is_proposed():
         )
         node.extend(block_hash(1))
         engine.wait(lambda got: got[-1] is None)
+        engine.wait(lambda _: engine.updates()[-1].job.previous == block_hash(1))
+
+
+def test_the_devices_leave_the_old_tip_before_a_large_template_is_parsed(monkeypatch):
+    parse = node_client.parse_template
+    with FakeNode() as node, mining(node, times=replace(QUICK, tip=60)) as (_, engine):
+        engine.job()
+        eventually(lambda: node.long_polls == 1)
+        parsing = threading.Event()
+
+        def slow(*args: object, **options: object) -> object:
+            engine.wait(lambda got: got[-1] is None)  # it is told before the parsing is over
+            parsing.set()
+            return parse(*args, **options)
+
+        monkeypatch.setattr(node_client, "parse_template", slow)
+        node.extend(block_hash(1))
+        assert parsing.wait(10)
         engine.wait(lambda _: engine.updates()[-1].job.previous == block_hash(1))
 
 

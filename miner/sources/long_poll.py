@@ -31,6 +31,7 @@ class LongPoller:
     def __init__(
         self,
         current: Callable[[], Template | None],
+        seen: Callable[[bytes], None],
         offer: Offer,
         tell: Callable[[str], None],
         *,
@@ -39,9 +40,11 @@ class LongPoller:
         last_retry: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`current`: the template that is to be superseded. Seconds: `pace` lies between two polls that are
-        answered at once, the others between two that fail."""
-        self._current, self._offer, self._tell = current, offer, tell
+        """`current`: the template that is to be superseded; `seen` is told a new parent first.
+
+        Seconds: `pace` lies between two polls that are answered at once, the others between two that fail.
+        """
+        self._current, self._seen, self._offer, self._tell = current, seen, offer, tell
         self._pace, self._first, self._last, self._clock = pace, first_retry, last_retry, clock
         # The tip at which a long poll was asked; no entry once it is answered.
         self._waiting: dict[NodeClient, bytes] = {}
@@ -87,7 +90,7 @@ class LongPoller:
         """One long poll. Without an answer it counts as waiting still, at the node."""
         self._waiting[node] = tip
         try:
-            fetched = node.long_poll(long_poll_id)
+            fetched = node.long_poll(long_poll_id, self._seen)
         except SourceError as error:
             answered = isinstance(error, NotReady | Unauthorized) or not isinstance(error, SourceUnavailable)
             if answered:

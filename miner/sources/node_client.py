@@ -24,6 +24,7 @@ from miner.template import (
     TemplateJob,
     judge,
     parse_template,
+    previous_of,
     proposal_request,
     submission,
     template_request,
@@ -158,24 +159,31 @@ class NodeClient:
 
     def template(self) -> Fetched:
         """What the node would have mined now. NotReady while it starts."""
-        return self._fetch(self._call, None)
+        return self._parsed(self._fetch(self._call, None))
 
-    def long_poll(self, long_poll_id: str) -> Fetched:
-        """The template after the one with this id: returns when there is one."""
+    def long_poll(self, long_poll_id: str, seen: Callable[[bytes], None]) -> Fetched:
+        """The template after the one with this id: returns when there is one.
+
+        `seen` is told its parent beforehand: parsing takes a busy network's template 0.2 s.
+        """
         with self._apart(self.limits.long_poll_seconds) as call:
-            return self._fetch(call, long_poll_id)
+            result = self._fetch(call, long_poll_id)
+        previous = previous_of(result)
+        if previous is not None:
+            seen(previous)
+        return self._parsed(result)
 
-    def _fetch(self, call: Call, long_poll_id: str | None) -> Fetched:
+    def _parsed(self, result: object) -> Fetched:
+        order = next(self._order)
+        return Fetched(parse_template(result, max_transactions=self.limits.max_transactions), order)
+
+    def _fetch(self, call: Call, long_poll_id: str | None) -> object:
         for _ in range(1 + len(SUPPORTED_RULES)):
             try:
-                result = call("getblocktemplate", template_request(self._rules, long_poll_id))
+                return call("getblocktemplate", template_request(self._rules, long_poll_id))
             except RpcError as error:
                 if not self._support_more(error):
                     raise
-                continue
-            order = next(self._order)
-            template = parse_template(result, max_transactions=self.limits.max_transactions)
-            return Fetched(template, order)
         raise SourceUnavailable("the node asks for the same rule again and again")
 
     def _support_more(self, error: RpcError) -> bool:

@@ -110,6 +110,13 @@ class NodeJobs:
             deliver(Update(job, reason, clean))
             return True
 
+    def leave_for(self, previous: bytes) -> None:
+        """The node works on this block now: leave any other at once, before the next job is ready."""
+        with self._offering:
+            known = self.current
+            if known is not None and known.previous != previous:
+                self.idle()
+
     def idle(self) -> None:
         """Have the devices stop, if they do anything."""
         with self._offering:

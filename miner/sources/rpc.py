@@ -77,6 +77,7 @@ class NodeSource:
         self._jobs = NodeJobs(payout)
         self._long_poller = LongPoller(
             lambda: self._jobs.current,
+            self._jobs.leave_for,
             lambda node, fetched, reason: self._offer(node, fetched, reason),
             self._say,
             pace=self._times.pace,
