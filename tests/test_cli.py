@@ -138,7 +138,8 @@ def test_real_headers_verify_retargets_included() -> None:
         "chain", "verify", "--headers", str(MAINNET_HEADERS), "--network", "mainnet", "--height", "0"
     )
     assert done.returncode == 0, done.stderr
-    assert "4032 headers of mainnet, heights 0 to 4031, 1 retargets" in done.stdout
+    assert "verified 4032 headers of mainnet, heights 0 to 4031" in done.stdout
+    assert "bits: 4031, 1 retargets among them; median time: 4031" in done.stdout
 
 
 def test_a_flipped_bit_in_a_file_of_headers_is_told_with_status_3(tmp_path: Path) -> None:
