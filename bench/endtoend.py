@@ -9,10 +9,11 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from statistics import median
+from statistics import fmean, median
 
 from bench.campaign import Progress
 from bench.ground import target_of
+from bench.load import read_load
 from bench.measure import Candidate, Measurement
 from bench.results import EngineRow
 from miner.backends import Backend
@@ -111,13 +112,13 @@ def end_to_end(
         max(0, int(candidate.batch / _slice(measurement) / SHARES_PER_SECOND).bit_length() - 1)
     )
     hashes = shares = stops = 0
-    elapsed, latencies, worst = 0.0, [], 0.0
+    elapsed, latencies, waits, worst = 0.0, [], [], 0.0
     for piece in range(PIECES):
         progress(f"{candidate.name} under the engine, {piece + 1} of {PIECES}")
         measurement.interleave([candidate], lambda number: None)
         source = Tips(measurement.ground.seed + piece, target)
         with Engine(Lent(candidate.device)) as engine:
-            started = time.monotonic()
+            load, started = read_load(), time.monotonic()
             run = engine.run(source)
             closer = threading.Timer(seconds / PIECES, run.close)
             closer.start()
@@ -125,6 +126,7 @@ def end_to_end(
                 pass
             stats = _at_rest(engine)
             elapsed += time.monotonic() - started
+            waits.append(read_load().waited_since(load))
         hashes += stats.hashes
         shares += source.accepted
         stops += stats.stop_latency.count
@@ -134,7 +136,8 @@ def end_to_end(
         backend=candidate.name,
         seconds=elapsed,
         hashes=hashes,
-        alone=median(round.rate for round in candidate.rounds),
+        waited=None if candidate.gpu or None in waits else fmean(wait or 0.0 for wait in waits),
+        alone=median(r.rate if candidate.gpu else r.rate_alone for r in candidate.rounds),
         shares=shares,
         expected_shares=hashes * ((target + 1) / (1 << 256)),
         stops=stops,

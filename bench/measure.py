@@ -35,7 +35,7 @@ _BARREN = target_of(32)
 class Plan:
     """How long and how often. Seconds."""
 
-    rounds: int = 15
+    rounds: int = 12
     round_seconds: float = 0.3
     """At least: a round ends with the scan that passes it."""
     batch_seconds: float = 0.05
@@ -50,7 +50,7 @@ class Plan:
 
 
 DEFAULT = Plan()
-QUICK = Plan(rounds=7, warmup_seconds=1.0, proof_seconds=3.0)
+QUICK = Plan(rounds=6, warmup_seconds=1.0, proof_seconds=3.0)
 
 
 @dataclass

@@ -218,8 +218,10 @@ class EngineRow:
     """Wall time of the engine's runs, from the first job to the last hash."""
     hashes: int
     """Counted by the engine."""
+    waited: float | None
+    """Share of its time that the process waited for a processor, 0 ... 1; null if unknown."""
     alone: float
-    """Median H/s of rounds without the engine, taken in turn with its runs."""
+    """Median H/s of rounds without the engine, taken in turn with its runs; waiting taken out."""
     shares: int
     """Accepted."""
     expected_shares: float
@@ -237,8 +239,8 @@ class EngineRow:
 
     @property
     def duty(self) -> float:
-        """Rate under the engine over rate alone."""
-        return self.rate / self.alone
+        """Rate under the engine over rate alone, waiting taken out of both."""
+        return self.rate / (1 - (self.waited or 0.0)) / self.alone
 
 
 @dataclass(frozen=True, slots=True)
