@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 EXTRAS ?= dev
 
-.PHONY: mine test test-all test-gpu check bench bench-compare clean
+.PHONY: mine test test-all test-gpu real-nodes check bench bench-compare clean
 .DELETE_ON_ERROR:
 
 # Mine ten blocks on the local chain with the best device; run it again to go on.
@@ -15,12 +15,16 @@ mine: $(VENV)/ready
 	$(BIN)/miner chain verify
 
 # Every test that needs no GPU.
-test: $(VENV)/ready-$(EXTRAS)
+test: $(VENV)/ready-$(EXTRAS) real-nodes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu and not slow" -q
 
 # Also the minutes-long ones.
-test-all: $(VENV)/ready-$(EXTRAS)
+test-all: $(VENV)/ready-$(EXTRAS) real-nodes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not gpu" -q
+
+# Two real nodes to test against, fetched once. Where that fails their tests are skipped, and say so.
+real-nodes: $(VENV)/ready-$(EXTRAS)
+	@$(BIN)/python -m tests.realnode fetch || true
 
 # On a machine with a card; skips with a reason on any other.
 test-gpu: $(VENV)/ready-$(EXTRAS)

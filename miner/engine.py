@@ -33,11 +33,11 @@ from miner.run import Run
 from miner.stats import DeviceStats, Stats
 from miner.work import Job, Outcome, Share, Verdict
 
-SLICE_SECONDS = 0.05
+SLICE_SECONDS = 0.025
 """How long one batch lasts: what a new tip waits for, and what a device's overhead is spread over."""
 
 HANG_SECONDS = 30.0
-"""How long one batch may last before its device counts as hung: 600 slices, or a slow compilation."""
+"""How long one batch may last before its device counts as hung: 1,200 slices, or a slow compilation."""
 
 STOP_SECONDS = 1.0
 """How long `close` waits for devices that are still scanning."""

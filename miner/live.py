@@ -99,6 +99,8 @@ def _job_line(stats: Stats) -> Text:
     if stats.expected_seconds is not None:
         words.append(f"a block every {format_duration(stats.expected_seconds)} on average")
     counts = [f"{n} {outcome}" for outcome, n in stats.verdicts.items() if n]
+    if stats.best_share and not stats.job.once:
+        counts.append(f"best share {format_difficulty(stats.best_share)}")
     return Text("   ".join(words + counts))
 
 
