@@ -65,8 +65,8 @@ def draw(results: Results) -> "Figure":
 
 
 def _rates(axes: "Axes", rows: tuple[Row, ...]) -> None:
-    """A point with its 95 % interval per backend; the line leads from the slowest one's rate to it."""
-    slowest = rows[0].rate.value
+    """A point with its 95 % interval per backend; the lines begin at the lowest rate of all."""
+    slowest = min(row.rate.low for row in rows)
     reference = next((row.rate.value for row in rows if row.backend == "python"), None)
     for place, row in enumerate(rows):
         rate, colour = row.rate, COLOURS[place % len(COLOURS)]
@@ -131,6 +131,7 @@ def _limits(axes: "Axes", rows: tuple[Row, ...]) -> None:
         axes.annotate(percent(share), (100 * share, place), (5, 0), textcoords="offset points", va="center")
     axes.axvline(100, color=INK, linestyle="--")
     axes.set_yticks(range(len(shares)), [row.backend for row, _ in shares], color=INK)
+    axes.set_ylim(-0.6, max(len(shares), 3) - 0.4)
     axes.set_xlim(0, max(118.0, *(100 * share + 15 for _, share in shares)))
     axes.set_xlabel("% of what a model of its instructions allows", color=INK)
 
