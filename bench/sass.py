@@ -99,9 +99,9 @@ def limit(versions: int) -> float:
     return (3 * alu + fma) / 4 / RATES["alu"] / versions
 
 
-def count(arch: str, placement: str, versions: int) -> Count:
+def count(arch: str, placement: str, versions: int, *, any_target: bool = False) -> Count:
     """Compile and count one variant; ToolMissing without the wheels."""
-    source = device_source("cuda", versions, placement)
+    source = device_source("cuda", versions, placement, any_target=any_target)
     return counted(nvidia_tools.compiled(source.text, arch).cubin, arch, placement, versions)
 
 

@@ -164,12 +164,12 @@ def _is_roomy(sigma: Node, versions: int) -> bool:
     """Whether registers are to spare around a sigma, for the two halves of a product.
 
     With four versions there are none in hash 1, where they go in step, nor in hash 2 of the first version,
-    while the digests of the three others wait, nor at the beginning of that of the second one.
+    while the digests of the others wait, nor at the beginning of hash 2 of the others.
     """
     if versions < max(VERSIONS):
         return True
     which, version, t = _schedule(sigma)
-    return which == 2 and (version > 1 or (version == 1 and t > 8))
+    return which == 2 and version > 0 and t > 8
 
 
 class _Spread:
