@@ -365,6 +365,18 @@ class AnswersNone(PythonBackend):
         return None  # type: ignore[return-value]
 
 
+class ForgetsAPlace(PythonBackend):
+    """Its kernel for real difficulties never reports the third version of a group."""
+
+    siblings = 4
+
+    def scan(self, work: Work, nonces: range) -> list[Hit]:
+        hits = super().scan(work, nonces)
+        if work.target >> 224 or len(work.versions) < 4:
+            return hits
+        return [hit for hit in hits if hit.version != work.versions[2]]
+
+
 class Raises(PythonBackend):
     """A driver's own exception."""
 

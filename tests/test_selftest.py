@@ -157,6 +157,7 @@ def test_a_wide_device_that_drops_the_end_of_a_wide_range_is_refused(most: int) 
 
 
 MISTAKES = {
+    mutants.ForgetsAPlace,
     mutants.LessThan,
     mutants.MidstateByMerkleRoot,
     mutants.OneNonceTooMany,
