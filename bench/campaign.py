@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple
 
 from bench import machine
@@ -15,7 +15,7 @@ from bench.limit import form_in_use, limit_of
 from bench.load import judge_health
 from bench.measure import Candidate, Measurement, Plan
 from bench.proof import combined
-from bench.results import SCHEMA, Machine, Proof, Refused, Results, Row
+from bench.results import SCHEMA, Proof, Refused, Results, Row
 from bench.spread import variation
 from bench.trial import try_all
 from miner.backends import Backend, devices, open_backend, self_test
@@ -102,7 +102,7 @@ def run(
             for found, proof in zip(proofs, _prove(measurement, candidates), strict=True):
                 found += [proof] if proof else []
         about = machine.machine(clock)
-        rows = [_row(c, p, about) for c, p in zip(candidates, proofs, strict=True) if not c.fault]
+        rows = [_row(c, p) for c, p in zip(candidates, proofs, strict=True) if not c.fault]
     finally:
         for candidate in candidates:
             with suppress(Exception):  # a broken device may fail to close, too
@@ -169,10 +169,13 @@ def _test_again(candidate: Candidate) -> None:
         candidate.fault = str(error) or repr(error)
 
 
-def _row(candidate: Candidate, proofs: Sequence[Proof], about: Machine) -> Row:
+def _row(candidate: Candidate, proofs: Sequence[Proof]) -> Row:
     rates = [round.rate for round in candidate.rounds]
     health = judge_health(
-        variation(rates), _others(candidate, about.cores), _waited(candidate), _throttled(candidate)
+        variation(rates),
+        _mean(round.others for round in candidate.rounds),
+        None if candidate.gpu else _mean(round.waited for round in candidate.rounds),
+        _throttled(candidate),
     )
     limit, limit_reason = limit_of(candidate)
     form = form_in_use(candidate.device, candidate.versions)
@@ -198,17 +201,10 @@ def _row(candidate: Candidate, proofs: Sequence[Proof], about: Machine) -> Row:
     )
 
 
-def _others(candidate: Candidate, cores: int) -> float | None:
-    """The share of the machine's processor time that others had during this candidate's rounds."""
-    known = [seconds for seconds in candidate.others if seconds is not None]
-    span = sum(round.seconds for round in candidate.rounds) * cores
-    return sum(known) / span if len(known) == len(candidate.rounds) else None
-
-
-def _waited(candidate: Candidate) -> float | None:
-    """The share of its time that a CPU device waited for a processor."""
-    waits = [round.waited for round in candidate.rounds if round.waited is not None]
-    return median(waits) if waits and not candidate.gpu else None
+def _mean(shares: Iterable[float | None]) -> float | None:
+    """Of all rounds; None if it is unknown of any."""
+    known = list(shares)
+    return None if None in known or not known else fmean(share or 0.0 for share in known)
 
 
 def _throttled(candidate: Candidate) -> str:

@@ -25,9 +25,9 @@ RUN_TO_RUN = 0.025
 """Half-width that two runs of the same code add to what their own rounds show (decision 0061)."""
 
 
-WAITED = 0.25
-"""What a device's waiting for processors adds to the interval, per share of its time that it waited:
-a rate that was worked out from a third of the time is known less well."""
+DISTURBED = 0.25
+"""What others add to the interval, per share of the processor time that they had, or that the device
+waited: a rate that was worked out from a third of the time is known less well."""
 
 
 class Change(StrEnum):
@@ -97,8 +97,14 @@ def judge(before: Row, after: Row, effect: float = MIN_EFFECT) -> Comparison:
 
 
 def _allowance(before: Row, after: Row) -> float:
-    waits = [0.0 if row.gpu else median(r.waited or 0.0 for r in row.rounds) for row in (before, after)]
-    return math.hypot(RUN_TO_RUN, *(WAITED * wait for wait in waits))
+    return math.hypot(RUN_TO_RUN, DISTURBED * _disturbance(before), DISTURBED * _disturbance(after))
+
+
+def _disturbance(row: Row) -> float:
+    """How much of the processors others had beside a CPU device, 0 ... 1."""
+    if row.gpu:
+        return 0.0
+    return median(max(round.waited or 0.0, round.others or 0.0) for round in row.rounds)
 
 
 def _logs(row: Row) -> list[float]:
@@ -135,7 +141,7 @@ def _notes(before: Results, after: Results, both: list[tuple[Row, Row]]) -> list
         ]
     machine = _machine_change(both)
     if abs(machine) > MIN_EFFECT:
-        notes.append(f"the machine itself changed by {machine:+.1%} (hashlib beside the rounds)")
+        notes.append(f"the machine itself changed by {machine:+.1%} (SHA3 beside the rounds)")
     return notes
 
 

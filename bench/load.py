@@ -39,11 +39,12 @@ class Load(NamedTuple):
         ran, queued = max(0.0, self.ran - before.ran), max(0.0, self.queued - before.queued)
         return queued / (ran + queued) if ran else 0.0
 
-    def others_since(self, before: "Load") -> float | None:
-        """Processor seconds that somebody else had."""
+    def others_since(self, before: "Load", available: float) -> float | None:
+        """The share of the `available` processor seconds since then that somebody else had: 0 ... 1."""
         if self.busy is None or before.busy is None:
             return None
-        return max(0.0, self.busy - before.busy - (self.own - before.own))
+        others = self.busy - before.busy - (self.own - before.own)
+        return min(max(0.0, others / available), 0.99)  # the counters tick in hundredths of a second
 
 
 def read_load(root: Path = Path("/")) -> Load:

@@ -14,6 +14,7 @@ from statistics import median
 from bench.energy import Meter, card_of, meter_for
 from bench.ground import BLOCK_EVERY, Ground, target_of
 from bench.load import Load, read_load
+from bench.machine import cores
 from bench.nvml import Card
 from bench.proof import Scanned, hit_bits
 from bench.results import Round
@@ -75,8 +76,6 @@ class Candidate:
     """One hash in 2**bits is a hit in the timed rounds, set by the warm-up."""
     rounds: list[Round] = field(default_factory=list)
     scans: list[Scanned] = field(default_factory=list)
-    others: list[float | None] = field(default_factory=list)
-    """Processor seconds that somebody else had, per round."""
     throttles: int = 0
     """How often a processor was slowed for its heat during the rounds."""
     slowdowns: set[str] = field(default_factory=set)
@@ -160,9 +159,10 @@ class Measurement:
         spent, now, after = read(), self._load(), self._yardstick(threads)
         hashes = sum(scan.span.hashes for scan in scans)
         used = spent - joules if spent is not None and joules is not None else None
-        candidate.rounds.append(Round(hashes, seconds, (before + after) / 2, now.waited_since(load), used))
+        yardstick, waited = (before + after) / 2, now.waited_since(load)
+        others = now.others_since(load, seconds * cores())
+        candidate.rounds.append(Round(hashes, seconds, yardstick, waited, others, used))
         candidate.scans += scans
-        candidate.others.append(now.others_since(load))
         candidate.throttles += (now.throttles or 0) - (load.throttles or 0)
         if candidate.card:
             _ask(candidate, candidate.card)

@@ -26,10 +26,12 @@ class Round:
     seconds: float
     """Wall time."""
     yardstick: float
-    """SHA-256 blocks that hashlib does per second of processor time on as many threads, measured just
-    before and after: what the machine gave at that moment."""
+    """Bytes that hashlib puts through SHA3-256 per second of processor time on as many threads, just before
+    and after: what the machine gave at that moment."""
     waited: float | None = None
     """Share of its time that the device's threads waited for a processor, 0 ... 1; null if unknown."""
+    others: float | None = None
+    """Share of the machine's processor time that others had, 0 ... 1; null if unknown."""
     joules: float | None = None
     """By the package's or card's own energy counter."""
 
@@ -39,8 +41,10 @@ class Round:
         for name in ("seconds", "yardstick"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} {getattr(self, name)} is not a finite number above 0")
-        if self.waited is not None and not 0 <= self.waited < 1:
-            raise ValueError(f"waited {self.waited} is outside 0 ... 1")
+        for name in ("waited", "others"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share < 1:
+                raise ValueError(f"{name} {share} is outside 0 ... 1")
 
     @property
     def rate(self) -> float:
@@ -49,7 +53,7 @@ class Round:
 
     @property
     def rate_alone(self) -> float:
-        """H/s if nobody else had wanted the processors."""
+        """H/s without the waiting."""
         return self.rate / (1 - (self.waited or 0.0))
 
 

@@ -1,8 +1,12 @@
-"""How fast the machine is right now: hashlib on as many threads as the device next to it.
+"""How fast the machine is right now: SHA3 by hashlib, on as many threads as the device next to it.
 
 Two hyperthreads share a core, and a core's clock depends on how many are busy. So a device that runs on
 two threads is measured against a yardstick on two threads. hashlib gives the GIL back for inputs of
 more than 2,047 bytes, so the threads really run side by side.
+
+SHA3, because no CPU has instructions for it: it keeps the execution ports as busy as the devices do, so
+a busy neighbour slows both alike. SHA-256 with SHA instructions, or MD5, wait for their own results most of
+the time and do not feel him (docs/decisions/0061).
 """
 
 import hashlib
@@ -12,10 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 PIECE = bytes(1 << 16)
-"""One call's input: long enough that the interpreter does not count, 40 microseconds or so."""
-
-BLOCK = 64
-"""Bytes of one SHA-256 block (FIPS 180-4)."""
+"""One call's input: long enough that the interpreter does not count, some 150 microseconds."""
 
 
 def processor_clock() -> Callable[[], float]:
@@ -25,7 +26,7 @@ def processor_clock() -> Callable[[], float]:
 
 
 class Yardstick:
-    """Measures SHA-256 blocks per second of processor time, over all threads together."""
+    """Measures bytes hashed per second of processor time, over all threads together."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Yardstick:
         self._pools: dict[int, ThreadPoolExecutor] = {}
 
     def __call__(self, threads: int) -> float:
-        """Blocks per second of processor time, summed over the threads, now."""
+        """Bytes per second of processor time, summed over the threads, now."""
         if threads == 1:
             return self._one(None)
         pool = self._pools.setdefault(threads, ThreadPoolExecutor(threads, "yardstick"))
@@ -48,13 +49,13 @@ class Yardstick:
     def _one(self, start: threading.Barrier | None) -> float:
         if start:
             start.wait()
-        sha256, wall, pieces = hashlib.sha256, self._wall, 0
+        sha3, wall, pieces = hashlib.sha3_256, self._wall, 0
         stop, began = wall() + self._seconds, self._processor()
         while pieces == 0 or wall() < stop:
-            sha256(PIECE).digest()
+            sha3(PIECE).digest()
             pieces += 1
         spent = self._processor() - began
-        return pieces * len(PIECE) / BLOCK / max(spent, 1e-9)
+        return pieces * len(PIECE) / max(spent, 1e-9)
 
     def close(self) -> None:
         """End the threads."""

@@ -90,8 +90,8 @@ def test_load_is_unknown_where_the_system_does_not_tell(tmp_path):
     load = read_load(tmp_path)
     assert load.busy is None
     assert load.throttles is None
-    assert load.others_since(load) is None
-    assert Load(10.0, 4.0, None).others_since(Load(8.0, 3.5, None)) == pytest.approx(1.5)
+    assert load.others_since(load, 1.0) is None
+    assert Load(10.0, 4.0, None).others_since(Load(8.0, 3.5, None), 2.0) == pytest.approx(0.75)
 
 
 def test_thermal_throttling_is_counted_over_all_cores(tmp_path):
@@ -105,7 +105,7 @@ def test_this_process_is_not_one_of_the_others():
     sum(i * i for i in range(400_000))
     after = read_load()
     assert after.own >= before.own
-    assert after.others_since(before) is None or after.others_since(before) >= 0
+    assert after.others_since(before, 1.0) in (None, pytest.approx(0.5, abs=0.5))
 
 
 @pytest.mark.parametrize(

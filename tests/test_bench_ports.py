@@ -92,12 +92,12 @@ def test_numba_has_a_limit_and_python_says_why_not():
     assert "OpenSSL" in reason
 
 
-def test_the_yardstick_counts_blocks_by_processor_time():
+def test_the_yardstick_counts_bytes_by_processor_time():
     now = iter(range(1000))
     clock = lambda: float(next(now))  # noqa: E731
     yardstick = Yardstick(3.0, wall=clock, processor=clock)
     # The wall says 0, the processor 1; two pieces until the wall says 3; then the processor says 4.
-    assert yardstick(1) == pytest.approx(2 * 1024 / 3)
+    assert yardstick(1) == pytest.approx(2 * 65_536 / 3)
     real = Yardstick(0.002)
     assert real(2) > real(1) / 2
     real.close()
