@@ -21,7 +21,8 @@ EPILOG = """further commands (each has its own --help):
   compare A B       is B faster, slower, the same? exit status 1 if any backend is SLOWER
   history DIR       all runs in a folder, oldest first
   readme [FILE]     write the README's table from a results file
-  sass, cost        instruction counts of the GPU's and the CPU's code"""
+  sass, cost        instruction counts of the GPU's and the CPU's code
+  calibrate         how far comparisons can be trusted on this machine"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -212,6 +213,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "readme": _readme,
     "sass": _elsewhere("sass"),
     "cost": _elsewhere("cost"),
+    "calibrate": _elsewhere("calibrate"),
 }
 
 

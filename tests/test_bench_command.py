@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as command
-from bench import campaign, measure, session
+from bench import calibrate, campaign, measure, session
 from bench.campaign import Setting, candidate_for
 from bench.ground import Ground
 from bench.measure import Measurement, Plan
@@ -187,6 +187,19 @@ def test_ctrl_c_ends_with_130_and_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr(session, "session", interrupted)
     assert command.main([]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_device_slowed_on_purpose_still_answers_right():
+    slowed = calibrate.Slowed(PythonBackend())
+    span = next(Ground(1).spans(1, 1, 1 << 250, 2000))
+    assert slowed.scan(*span) == PythonBackend().scan(*span) != []
+
+
+def test_calibration_counts_what_became_of_each_comparison(monkeypatch, capsys):
+    runs = iter([(row(noise=0.002), row(rate=64e6, noise=0.002))] * 3)
+    monkeypatch.setattr(calibrate, "_run", lambda backend: next(runs))
+    assert command.main(["calibrate", "--tries", "2"]) == 0
+    assert capsys.readouterr().out == "the same device: SAME 2\n10 % slower: SLOWER 2\n"
 
 
 def test_every_command_is_in_the_help(capsys):
