@@ -1,6 +1,7 @@
 """The commands as a user runs them: a process, its output, its exit status, its signals."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -196,6 +197,18 @@ def test_a_users_mistake_gets_one_sentence(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_bench_is_ours_whatever_the_current_directory_holds(tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__main__.py").write_text("print('somebody else')")
+    root = str(Path(__file__).resolve().parent.parent)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "miner", "bench", "--help"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: python -m bench")
 
 
 def test_a_chain_that_is_not_there_is_told(tmp_path: Path) -> None:
