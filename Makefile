@@ -34,11 +34,14 @@ check: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/ruff check .
 	$(BIN)/mypy miner kernels bench
 
+# Every device of this machine: table, JSON, HTML page and picture in bench/results, and the README's table.
 bench: $(VENV)/ready-$(EXTRAS)
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench --save bench/results
+	$(BIN)/python -m bench readme
 
+# The pytest-benchmark suites, against the run before if there was one.
 bench-compare: $(VENV)/ready-$(EXTRAS)
-	$(BIN)/python -m pytest bench --benchmark-compare --benchmark-compare-fail=median:10%
+	$(BIN)/python -m pytest bench --benchmark-autosave $(if $(wildcard .benchmarks/*/*.json),--benchmark-compare --benchmark-compare-fail=min:10%)
 
 # The environment: what mining needs, and what the tests and the benchmark need on top.
 $(VENV)/bin/python:
