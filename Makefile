@@ -36,7 +36,7 @@ check: $(VENV)/ready-$(EXTRAS)
 
 # Every device of this machine: table, JSON, HTML page and picture in bench/results, and the README's table.
 bench: $(VENV)/ready-$(EXTRAS)
-	$(BIN)/python -m bench --save bench/results
+	$(BIN)/python -m bench --sweep threads --save bench/results
 	$(BIN)/python -m bench readme
 
 # The pytest-benchmark suites, against the run before if there was one.
