@@ -101,6 +101,7 @@ class MultiprocessBackend:
     """The python backend in `count` processes, all of them started at once."""
 
     name = "multiprocess"
+    form = "hashlib in worker processes"
 
     def __init__(self, count: int) -> None:
         self.threads = count

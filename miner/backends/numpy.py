@@ -26,7 +26,7 @@ class NumpyBackend:
     """One thread of array operations."""
 
     name = "numpy"
-    siblings = 1
+    form = "uint32 arrays"
 
     def __init__(self) -> None:
         import numpy

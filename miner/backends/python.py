@@ -17,6 +17,7 @@ class PythonBackend:
     """One thread of hashlib."""
 
     name = "python"
+    form = "hashlib"
 
     def __init__(self) -> None:
         self._closed = False
