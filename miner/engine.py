@@ -368,4 +368,5 @@ def _device_stats(lane: Lane) -> DeviceStats:
         hits=lane.hits,
         hardware_errors=lane.false_hits,
         fault=str(lane.fault or ""),
+        condition=lane.condition(),
     )

@@ -78,6 +78,16 @@ class Lane:
             return LaneState.GONE
         return LaneState.MINING if self.mining else LaneState.IDLE
 
+    def condition(self) -> str:
+        """How the device is in its own words; empty unless it has a `condition`, which any thread may ask."""
+        ask = getattr(self.backend, "condition", None)
+        if ask is None or not self._thread.is_alive():
+            return ""
+        try:
+            return str(ask())
+        except Exception as error:  # noqa: BLE001 - figures for people must not stop a device that works
+            return _words(error)
+
     def start(self) -> None:
         """Begin to take work."""
         self._thread.start()

@@ -72,7 +72,9 @@ class LiveView:
     def _draw(self, stats: Stats, *words: str) -> Group:
         parts: list[Text | Table] = [Text(self._title, style="bold"), _job_line(stats)]
         parts += [Text(line) for line in words if line]
-        parts += [Text(), _device_table(stats), Text()]
+        parts += [Text(), _device_table(stats)]
+        parts += [Text(f"{d.name}: {d.condition}") for d in stats.devices if d.condition]
+        parts.append(Text())
         if self._last:
             parts += [self._verdict_table(), Text()]
         return Group(*parts)

@@ -20,6 +20,8 @@ class DeviceStats:
     hardware_errors: int
     """Hits that hashlib did not confirm."""
     fault: str = ""
+    condition: str = ""
+    """Temperature, power and the like, in the device's own words; most have none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,7 +147,7 @@ def _figures(stats: Stats) -> dict[str, Any]:
         "stop_latency": dataclasses.asdict(latency),
         "devices": [
             {"name": d.name, "state": d.state, "rate_10s": round(d.rates[0]), "hashes": d.hashes,
-             "hardware_errors": d.hardware_errors, "fault": d.fault}
+             "hardware_errors": d.hardware_errors, "fault": d.fault, "condition": d.condition}
             for d in stats.devices
         ],
     }  # fmt: skip

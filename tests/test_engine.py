@@ -321,6 +321,16 @@ def test_devices_of_one_name_are_refused_while_both_would_work() -> None:
             engine.remove("gpu")
 
 
+@pytest.mark.parametrize(("words", "shown"), [("71 °C, 312 W", "71 °C, 312 W"), (None, "AttributeError")])
+def test_a_device_that_knows_how_it_is_is_quoted(words: str | None, shown: str) -> None:
+    device = Honest()
+    device.condition = lambda: words.strip()  # type: ignore[attr-defined, union-attr]
+    with Engine([device, Honest("silent")]) as engine:
+        stats = engine.stats()
+    assert shown in stats.devices[0].condition
+    assert stats.devices[1].condition == ""
+
+
 def test_totals_add_up() -> None:
     devices = [Honest("a"), Honest("b")]
     source = Scripted(clean(job()))

@@ -27,6 +27,10 @@ class Cooling:
             nvmlInit=lambda: None,
             nvmlDeviceGetHandleByPciBusId=lambda bus: bus,
             nvmlDeviceGetTemperature=self.temperature,
+            NVML_CLOCK_SM=1,
+            nvmlDeviceGetPowerUsage=lambda handle: 312_400,
+            nvmlDeviceGetClockInfo=lambda handle, clock: 2520,
+            nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: 0x04 | 0x20,
         )
 
     def temperature(self, handle: str, sensor: int) -> int:
@@ -83,3 +87,22 @@ def test_a_limit_that_is_no_temperature_is_refused(text: str, monkeypatch: pytes
     monkeypatch.setenv(nvml.LIMIT, text)
     with pytest.raises(ValueError, match=rf"NONCEFORGE_GPU_LIMIT is '{text}'"):
         Thermometer("0000:01:00.0")
+
+
+def test_a_card_tells_how_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert thermometer(Cooling(71), None, monkeypatch).condition() == (
+        "71 °C, 312 W, 2520 MHz, held back by power cap and thermal limit of the driver"
+    )
+
+
+def test_a_card_tells_what_its_driver_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Cooling(-1)  # no sensor
+    module = card.module()
+    del module.nvmlDeviceGetPowerUsage, module.nvmlDeviceGetCurrentClocksThrottleReasons
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    assert Thermometer("0000:01:00.0", card.sleep, None).condition() == "2520 MHz"
+
+
+def test_without_nvml_a_card_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert Thermometer("0000:01:00.0").condition() == ""

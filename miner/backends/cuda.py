@@ -249,6 +249,10 @@ class CudaBackend:
         """Which variant of the kernel this card runs, in words."""
         return f"{self._card.placement if self._card else 'closed'}, {self.siblings} versions"
 
+    def condition(self) -> str:
+        """Temperature, power, clock and throttling, if NVML tells; from any thread."""
+        return self._thermometer.condition()
+
     def scan(self, work: Work, nonces: range) -> list[Hit]:
         """`Backend.scan`."""
         check_nonces(nonces)

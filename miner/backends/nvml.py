@@ -1,4 +1,4 @@
-"""A card's temperature through NVML (package nvidia-ml-py, optional), and a pause when it is too hot."""
+"""How a card is, through NVML (package nvidia-ml-py, optional), and a pause when it is too hot."""
 
 import importlib
 import os
@@ -13,12 +13,21 @@ The card's own limits hold in any case: it throttles, and in the end it turns it
 HYSTERESIS = 3
 """Degrees below the limit at which it goes on."""
 
+THROTTLES = {
+    0x04: "power cap",
+    0x08: "hardware slowdown",
+    0x20: "thermal limit of the driver",
+    0x40: "thermal limit of the hardware",
+    0x80: "power brake",
+}
+"""Why a card is slower than it could be: bits of nvmlClocksEventReasons (nvml.h)."""
+
 LONGEST_REST = 1.0
 """Seconds that one scan may wait: longer, and the engine would take the card for hung."""
 
 
 class Thermometer:
-    """Rests a card that has reached its limit. Without NVML or without a limit it does nothing."""
+    """Tells how a card is, and rests one that has reached its limit. Without NVML it does neither."""
 
     def __init__(
         self,
@@ -28,16 +37,34 @@ class Thermometer:
     ) -> None:
         """`bus`: the card's PCI bus id. ValueError for a limit in the environment that is no number."""
         self._sleep, self._limit = sleep, _limit_of_environment() if limit is None else limit
-        opened: tuple[Any, Any] = _open(bus) if self._limit else (None, None)
-        self._nvml, self._handle = opened
+        self._nvml, self._handle = _open(bus)
 
     def celsius(self) -> int | None:
         """Of the chip; None if it cannot be had."""
+        return self._ask("nvmlDeviceGetTemperature", "NVML_TEMPERATURE_GPU")
+
+    def condition(self) -> str:
+        """Temperature, power, clock and what holds the card back, as far as NVML tells; empty without it."""
+        celsius, milliwatts = self.celsius(), self._ask("nvmlDeviceGetPowerUsage")
+        megahertz = self._ask("nvmlDeviceGetClockInfo", "NVML_CLOCK_SM")
+        reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
+        held = " and ".join(words for bit, words in THROTTLES.items() if reasons & bit)
+        parts = (
+            "" if celsius is None else f"{celsius} °C",
+            "" if milliwatts is None else f"{milliwatts / 1000:.0f} W",
+            "" if megahertz is None else f"{megahertz} MHz",
+            f"held back by {held}" if held else "",
+        )
+        return ", ".join(filter(None, parts))
+
+    def _ask(self, function: str, *constants: str) -> int | None:
+        """None if this card, this driver or this version of the library does not tell."""
         if self._nvml is None:
             return None
         try:
-            return int(self._nvml.nvmlDeviceGetTemperature(self._handle, self._nvml.NVML_TEMPERATURE_GPU))
-        except self._nvml.NVMLError:
+            arguments = [getattr(self._nvml, name) for name in constants]
+            return int(getattr(self._nvml, function)(self._handle, *arguments))
+        except (self._nvml.NVMLError, AttributeError):
             return None
 
     def wait_until_cool(self) -> None:
