@@ -96,7 +96,9 @@ class LiveView:
 def _job_line(stats: Stats) -> Text:
     if stats.job is None:
         return Text("waiting for work", style="yellow")
-    words = [f"height {stats.job.height}"] if stats.job.height is not None else []
+    # A pool's id may hold anything, escape sequences too: quoted, and cut.
+    named = f"job {stats.job.id[:24]!r}" if stats.job.height is None else f"height {stats.job.height}"
+    words = [named]
     words.append(f"difficulty {format_difficulty(difficulty(bits_to_target(stats.job.bits)))}")
     if stats.expected_seconds is not None:
         words.append(f"a block every {format_duration(stats.expected_seconds)} on average")
