@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -13,7 +14,7 @@ from miner.block import Block
 from miner.chain import Acceptance, Chain, Change
 from miner.errors import Rule, RuleError, StoreCorrupt, StoreError
 from miner.header import BlockHeader
-from miner.params import MAINNET, Params
+from miner.params import MAINNET, Params, network
 from miner.store import MemoryStore
 from miner.target import bits_to_target, expected_hashes
 from tests.chains import LATE, QUICK, REGTEST, START, block_after, branch
@@ -93,6 +94,14 @@ def test_real_blocks_make_a_chain() -> None:
     assert refusal(chain, mainnet[11]) == "prev-blk-not-found"  # block 10 is in none of the files
     for height in (1, 5, 9):
         assert refusal(chain, mainnet[height]) == "duplicate"
+
+
+def test_the_kept_blocks_of_miner_mine_make_a_chain() -> None:
+    kept = (Path(__file__).parent / "vectors" / "regtest_200_blocks.hex").read_text().split()
+    chain = Chain(network("regtest"), MemoryStore())
+    for height, raw in enumerate(map(bytes.fromhex, kept), 1):
+        assert chain.accept(raw).height == height
+    assert (chain.height, chain.tip.hash) == (200, Block.parse(bytes.fromhex(kept[-1])).header.hash)
 
 
 def test_real_blocks_reorganise() -> None:

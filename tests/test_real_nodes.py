@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from fake_engine import FakeEngine, a_share, eventually, share_of
@@ -491,4 +492,13 @@ def test_two_hundred_blocks_of_the_local_chain_are_accepted_by_a_real_node(start
     with start() as node:
         assert [node.rpc("submitblock", block) for block in blocks] == [None] * 200
         last = BlockHeader.parse(bytes.fromhex(blocks[-1])[:80])
+        assert node.rpc("getbestblockhash") == last.hash_hex
+
+
+@pytest.mark.parametrize("start", EXPORTED.values())
+def test_the_kept_blocks_are_accepted_by_submitblock(start):
+    kept = (Path(__file__).parent / "vectors" / "regtest_200_blocks.hex").read_text().split()
+    with start() as node:
+        assert {node.rpc("submitblock", block) for block in kept} == {None}
+        last = BlockHeader.parse(bytes.fromhex(kept[-1])[:80])
         assert node.rpc("getbestblockhash") == last.hash_hex
