@@ -40,7 +40,7 @@ class Plan:
     round_seconds: float = 0.3
     """At least: a round ends with the scan that passes it."""
     batch_seconds: float = 0.05
-    """One scan: the engine's time slice."""
+    """One scan: two of the engine's time slices."""
     warmup_seconds: float = 2.0
     """At most."""
     yardstick_seconds: float = 0.02

@@ -179,6 +179,8 @@ class Lane:
 
     def _failed(self, assignment: Assignment, error: Exception) -> None:
         """What this batch found before is kept; the batch is scanned again by whoever asks next."""
+        if self.fault is not None:
+            return  # it hung before it raised: `watch` has given the batch back already
         self._failures += 1
         final = isinstance(error, MinerError) or self._failures >= MAX_FAILURES
         if final:

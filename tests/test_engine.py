@@ -10,7 +10,7 @@ import pytest
 from miner.engine import DeviceRetired, Engine, Event, JobStarted
 from miner.errors import DeviceFault, SourceUnavailable
 from miner.lane import LaneState
-from miner.work import Outcome, Share
+from miner.work import Hit, Outcome, Share, Work
 from tests.fakes import EASY, Crasher, Honest, Liar, Scripted, Sleeper, clean, job, wait_until
 
 
@@ -220,6 +220,26 @@ def test_a_hung_device_is_retired_and_its_nonces_go_to_another() -> None:
         sleeper.wake.set()
         wait_until(lambda: sleeper.closed)
     assert sum(device.hashes for device in engine.stats().devices) == 3000
+
+
+def test_a_hung_device_that_raises_in_the_end_has_its_nonces_scanned_once() -> None:
+    class Late(Sleeper):
+        def scan(self, work: Work, nonces: range) -> list[Hit]:
+            self.wake.wait()
+            raise OSError("device lost")
+
+    late, honest = Late(), Honest()
+    only = job(nonces=range(3000), extranonce_size=0, max_time=1_700_000_000, target=1)
+    with Engine(late, hang_seconds=0.5) as engine:
+        engine.run(Scripted(clean(only)))
+        wait_until(lambda: engine.stats().devices[0].state is LaneState.MINING)
+        engine.add(honest)
+        wait_until(lambda: sum(len(nonces) for _, nonces in honest.scanned) == 3000)
+        late.wake.set()
+        wait_until(lambda: late.closed)
+        time.sleep(0.1)
+    assert sum(len(nonces) for _, nonces in honest.scanned) == 3000
+    assert "hung" in engine.stats().devices[0].fault
 
 
 def test_closing_does_not_wait_for_a_hung_device() -> None:
