@@ -143,9 +143,9 @@ def _prove(measurement: Measurement, candidates: Sequence[Candidate]) -> list[Pr
 def drift_notes(candidate: Candidate) -> list[str]:
     """How a long run ended compared with how it began."""
     count = max(1, len(candidate.rounds) // 10)
-    speed = [r.rate if candidate.gpu else r.rate_alone / r.yardstick for r in candidate.rounds]
+    speed = [round.relative for round in candidate.rounds]
     drift = median(speed[-count:]) / median(speed[:count]) - 1
-    what = "" if candidate.gpu else ", against the yardstick"
+    what = "" if candidate.gpu else ", against the yardsticks"
     notes = [f"{candidate.name}: the last tenth of the rounds was {drift:+.1%} to the first{what}"]
     if candidate.temperatures:
         first, most = candidate.temperatures[0], max(candidate.temperatures)
@@ -190,6 +190,7 @@ def _row(candidate: Candidate, proofs: Sequence[Proof]) -> Row:
         open_seconds=candidate.open_seconds,
         first_seconds=candidate.first_seconds,
         warmup=candidate.warmup,
+        yardsticks=candidate.yardsticks,
         rounds=tuple(candidate.rounds),
         proof=combined(proofs),
         health=health.word,

@@ -5,25 +5,32 @@ interval lies within `MIN_EFFECT` and what two runs differ by anyway. Everything
 is an answer too.
 
 A machine is not equally fast on two days: clocks, neighbours and memory layout differ. So for a CPU
-device the time that it waited for a processor is taken out, its rate is divided by the yardstick
-that was measured beside each round, and the interval is widened by what is left between two runs
-(`RUN_TO_RUN`).
+device the time that it waited for a processor is taken out, then the clock, then what its yardsticks say
+of a neighbour (`bench.feel`); the interval is widened by what two runs of the same code differ by
+nevertheless (`RUN_TO_RUN`), and by what is not known about the device's feelings (`DOUBT`).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import median
+from itertools import pairwise
+from statistics import fmean, median
 
+from bench.feel import Run, Scan, scan_median, slopes
 from bench.results import Results, Row
 from bench.spread import CONFIDENCE, Interval, shift
+from bench.yardstick import CLOCK
 
 MIN_EFFECT = 0.03
 """Relative difference that is worth an alarm."""
 
-RUN_TO_RUN = 0.025
-"""Half-width that two runs of the same code add to what their own rounds show (decision 0061)."""
+RUN_TO_RUN = 0.02
+"""Half-width that two runs of the same code add to what their own rounds show (decision 0063)."""
 
+DOUBT = 0.1
+"""How far what a device feels of a yardstick may be from the estimate: it counts by how much the yardstick
+itself has changed between the runs."""
 
 DISTURBED = 0.25
 """What others add to the interval, per share of the processor time that they had, or that the device
@@ -46,7 +53,7 @@ class Comparison:
     label: str
     change: Change
     effect: Interval
-    """Relative: 0.1 reads "10 % faster". CPU devices: against the yardstick."""
+    """Relative: 0.1 reads "10 % faster". CPU devices: what the machine did is taken out."""
     before: float
     """Median H/s."""
     after: float
@@ -85,7 +92,11 @@ def compare(before: Results, after: Results, *, force: bool = False, effect: flo
 
 def judge(before: Row, after: Row, effect: float = MIN_EFFECT) -> Comparison:
     """One device in two runs."""
-    change, allowance = shift(_logs(before), _logs(after)), _allowance(before, after)
+    common = [name for name in before.yardsticks if name in after.yardsticks]
+    runs = [_scans(row, common) for row in (before, after)]
+    felt = slopes(runs)
+    change = shift(*([scan_median(scans, felt) for scans in run] for run in runs))
+    allowance = math.hypot(_allowance(before, after), *(DOUBT * move for move in _moves(runs)))
     interval = Interval(
         math.expm1(change.value),
         math.expm1(change.value - math.hypot(change.value - change.low, allowance)),
@@ -94,6 +105,39 @@ def judge(before: Row, after: Row, effect: float = MIN_EFFECT) -> Comparison:
     )
     verdict = _verdict(interval, effect)
     return Comparison(after.label, verdict, interval, before.rate.value, after.rate.value)
+
+
+def _scans(row: Row, common: Sequence[str]) -> Run:
+    """All in logarithms, so that twice as fast and half as fast are equally far from the same.
+
+    Rates and yardsticks are per cycle if the clock is known: a faster clock makes everything faster.
+    """
+    clock = _clock(row) if CLOCK in common else 0.0
+    places = [row.yardsticks.index(name) for name in common if name != CLOCK]
+    run = []
+    for timed in row.rounds:
+        waiting = math.log(1 - (timed.waited or 0.0)) if not row.gpu else 0.0
+        scans = zip(timed.scan_hashes, timed.scan_seconds, strict=True)
+        rates = [math.log(hashes / seconds) - waiting - clock for hashes, seconds in scans]
+        machine = [[math.log(values[place]) - clock for place in places] for values in timed.yardsticks]
+        # Of each scan, what was measured just before and just after.
+        around = [tuple(map(fmean, zip(*pair, strict=True))) for pair in pairwise(machine)]
+        around = around or [()] * len(rates)
+        run.append([Scan(rate, speeds) for rate, speeds in zip(rates, around, strict=True)])
+    return run
+
+
+def _clock(row: Row) -> float:
+    """The run's clock, as a logarithm: what the fastest tenth says, as a neighbour can only slow it down."""
+    place = row.yardsticks.index(CLOCK)
+    values = sorted(math.log(values[place]) for timed in row.rounds for values in timed.yardsticks)
+    return values[len(values) * 9 // 10]
+
+
+def _moves(runs: Sequence[Run]) -> list[float]:
+    """How much each yardstick changed from run to run, in logarithms."""
+    old, new = (zip(*(scan.machine for timed in run for scan in timed), strict=True) for run in runs)
+    return [median(one) - median(other) for one, other in zip(old, new, strict=True)]
 
 
 def _allowance(before: Row, after: Row) -> float:
@@ -105,13 +149,6 @@ def _disturbance(row: Row) -> float:
     if row.gpu:
         return 0.0
     return median(max(round.waited or 0.0, round.others or 0.0) for round in row.rounds)
-
-
-def _logs(row: Row) -> list[float]:
-    """Logarithms, so that twice as fast and half as fast are equally far from the same."""
-    if row.gpu:
-        return [math.log(round.rate) for round in row.rounds]
-    return [math.log(round.rate_alone / round.yardstick) for round in row.rounds]
 
 
 def _verdict(interval: Interval, effect: float) -> Change:
@@ -141,15 +178,17 @@ def _notes(before: Results, after: Results, both: list[tuple[Row, Row]]) -> list
         ]
     machine = _machine_change(both)
     if abs(machine) > MIN_EFFECT:
-        notes.append(f"the machine itself changed by {machine:+.1%} (SHA3 beside the rounds)")
+        notes.append(f"the machine itself changed by {machine:+.1%} (the yardsticks between the scans)")
     return notes
 
 
 def _machine_change(both: list[tuple[Row, Row]]) -> float:
-    """How the yardstick beside the same rows changed, relative."""
-    old = median(round.yardstick for row, _ in both for round in row.rounds)
-    new = median(round.yardstick for _, row in both for round in row.rounds)
-    return new / old - 1
+    """How the yardsticks beside the same rows changed, relative."""
+    old, new = (
+        [math.log(fmean(values)) for pair in both for timed in pair[i].rounds for values in timed.yardsticks]
+        for i in (0, 1)
+    )
+    return math.expm1(median(new) - median(old)) if old and new else 0.0
 
 
 def _words(results: Results) -> str:

@@ -2,13 +2,13 @@
 
 Devices are interleaved so that whatever the machine does hits all alike. A round is a series of
 scans as the engine sizes them, on real works whose hits are collected; creating the works is
-part of mining and is timed too. Around each round a yardstick, plain hashlib, tells how fast the
-machine is at that moment.
+part of mining and is timed too. Between the scans of CPU devices the yardsticks are timed: how
+fast the machine is changes within tenths of a second (docs/decisions/0063).
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from bench.energy import Meter, card_of, meter_for
@@ -20,7 +20,7 @@ from bench.proof import Scanned, hit_bits
 from bench.results import Round
 from bench.yardstick import Yardstick
 from miner.backends import Backend
-from miner.work import Span
+from miner.engine import SLICE_SECONDS
 
 STABLE = 0.03
 """Three warm-up scans in a row within this of each other end the warm-up."""
@@ -39,11 +39,12 @@ class Plan:
     rounds: int = 12
     round_seconds: float = 0.3
     """At least: a round ends with the scan that passes it."""
-    batch_seconds: float = 0.05
-    """One scan: two of the engine's time slices."""
+    batch_seconds: float = SLICE_SECONDS
+    """One scan."""
     warmup_seconds: float = 2.0
     """At most."""
-    yardstick_seconds: float = 0.02
+    yardstick_seconds: float = 0.002
+    """Of each yardstick, between two scans."""
     proof_seconds: float = 6.0
     """What the proof of one device may cost, about."""
     windows: int = 8
@@ -74,6 +75,8 @@ class Candidate:
     """Hashes per scan, set by the warm-up."""
     bits: int = 0
     """One hash in 2**bits is a hit in the timed rounds, set by the warm-up."""
+    yardsticks: tuple[str, ...] = ()
+    """What is timed between its scans, set by the warm-up: nothing for a card."""
     rounds: list[Round] = field(default_factory=list)
     scans: list[Scanned] = field(default_factory=list)
     throttles: int = 0
@@ -103,13 +106,12 @@ class Measurement:
         ground: Ground,
         *,
         clock: Callable[[], float] = time.perf_counter,
-        yardstick: Callable[[int], float] | None = None,
+        yardstick: Yardstick | None = None,
         load: Callable[[], Load] = read_load,
     ) -> None:
-        """`yardstick` takes a number of threads; see `bench.yardstick`."""
         self.plan, self.ground = plan, ground
         self._clock, self._load = clock, load
-        self._yardstick = yardstick or Yardstick(plan.yardstick_seconds)
+        self.yardstick = yardstick or Yardstick(plan.yardstick_seconds)
 
     def warm_up(self, candidate: Candidate) -> None:
         """Scan until the rate is stable, and size the batches. The first scan is timed apart."""
@@ -133,6 +135,7 @@ class Measurement:
         rate = median(rates[-3:]) if rates else hashes / seconds
         candidate.batch = max(1, int(rate * seconds))
         candidate.bits = hit_bits(rate * self.plan.round_seconds * self.plan.rounds)
+        candidate.yardsticks = () if candidate.gpu else self.yardstick.names
         candidate.card = card_of(candidate.name) if candidate.gpu else None
         candidate.meter = meter_for(candidate.name, candidate.gpu)
 
@@ -147,37 +150,54 @@ class Measurement:
             on_round(number + 1)
 
     def _take_turn(self, candidate: Candidate, number: int) -> None:
-        batches = self.ground.spans(number, candidate.versions, target_of(candidate.bits), candidate.batch)
-        read = candidate.meter.read if candidate.meter else lambda: None
-        threads = 1 if candidate.gpu else candidate.threads
-        before, load, joules = self._yardstick(threads), self._load(), read()
+        load, started = self._load(), self._clock()
         try:
-            scans, seconds = self._timed(candidate.device, batches)
+            timed = self.timed_round(candidate, number)
         except Exception as error:  # noqa: BLE001 - a device may raise anything; the others go on
             candidate.fault = f"it raised {error!r:.200} in round {number}"
             return
-        spent, now, after = read(), self._load(), self._yardstick(threads)
-        hashes = sum(scan.span.hashes for scan in scans)
-        used = spent - joules if spent is not None and joules is not None else None
-        yardstick, waited = (before + after) / 2, now.waited_since(load)
-        others = now.others_since(load, seconds * cores())
-        candidate.rounds.append(Round(hashes, seconds, yardstick, waited, others, used))
-        candidate.scans += scans
+        now = self._load()
+        waited, others = now.waited_since(load), now.others_since(load, (self._clock() - started) * cores())
+        candidate.rounds.append(replace(timed, waited=waited, others=others))
         candidate.throttles += (now.throttles or 0) - (load.throttles or 0)
         if candidate.card:
             _ask(candidate, candidate.card)
 
-    def _timed(self, device: Backend, batches: Iterator[Span]) -> tuple[list[Scanned], float]:
-        """Scan until the round is over; what every scan returned is kept, to be proven."""
-        scans: list[Scanned] = []
-        clock, least, scan = self._clock, self.plan.round_seconds, device.scan
-        started = clock()
-        while True:
+    def timed_round(self, candidate: Candidate, number: int) -> Round:
+        """Scan until the round is over; what every scan returned is kept, to be proven.
+
+        Whatever the device raises.
+        """
+        batches = self.ground.spans(number, candidate.versions, target_of(candidate.bits), candidate.batch)
+        clock, scan, measure = self._clock, candidate.device.scan, self._measure(candidate)
+        read = candidate.meter.read if candidate.meter else lambda: None
+        hashes: list[int] = []
+        seconds: list[float] = []
+        joules: list[float | None] = []
+        yardsticks, least = [measure()], self.plan.round_seconds
+        end = clock() + 3 * least  # a device that only pretends to scan would take forever to fill a round
+        while not seconds or (sum(seconds) < least and clock() < end):
+            before, started = read(), clock()
             batch = next(batches)
-            scans.append(Scanned(batch, scan(batch.work, batch.nonces)))
-            seconds = clock() - started
-            if seconds >= least:
-                return scans, seconds
+            hits = scan(batch.work, batch.nonces)
+            seconds.append(clock() - started)
+            after = read()
+            joules.append(after - before if after is not None and before is not None else None)
+            hashes.append(batch.hashes)
+            candidate.scans.append(Scanned(batch, hits))
+            yardsticks.append(measure())
+        return Round(
+            tuple(hashes),
+            tuple(round(took, 9) for took in seconds),
+            tuple(filter(None, yardsticks)),
+            joules=None if None in joules else sum(spent or 0.0 for spent in joules),
+        )
+
+    def _measure(self, candidate: Candidate) -> Callable[[], tuple[float, ...]]:
+        """How fast the machine is for this device, if that is wanted."""
+        if not candidate.yardsticks:
+            return tuple
+        return lambda: tuple(round(speed, 1) for speed in self.yardstick(candidate.threads))
 
 
 def _ask(candidate: Candidate, card: Card) -> None:

@@ -112,6 +112,10 @@ def _scaling(axes: "Axes", results: Results) -> None:
         colour, marker = COLOURS[place % len(COLOURS)], "osD^v"[place % 5]
         threads, speedup = [row.threads for row in rows], [row.rate.value / one for row in rows]
         axes.errorbar(threads, speedup, low_high, label=backend, color=colour, marker=marker, capsize=3)
+        given = [row.machine / rows[0].machine for row in rows if row.machine and rows[0].machine]
+        if place == 0 and given:
+            # What the cores had to give at the time: two hyperthreads of one core are not two cores.
+            axes.plot(threads, given, color=FAINT, linestyle=":", marker="x", label="yardsticks beside it")
     axes.set_xticks(sorted({row.threads for row in swept}))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("threads", color=INK)

@@ -10,7 +10,6 @@ since every one of them needs a port of its own class, and all of them need some
 moves, latencies and the front end: real code stays below this bound.
 """
 
-import ctypes
 import re
 import threading
 from collections import Counter
@@ -21,6 +20,7 @@ from functools import cache
 from statistics import median
 from typing import TYPE_CHECKING
 
+from bench.loops import assembled, initialise
 from bench.yardstick import processor_clock
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def assembly(form: "Form") -> str:
     """What LLVM makes of a form, as text."""
     from llvmlite import binding as llvm
 
-    _initialise()
+    initialise()
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(cpu=form.cpu, features=form.features, opt=2)
     return str(machine.emit_assembly(llvm.parse_assembly(str(form.lower().module()))))
@@ -143,26 +143,15 @@ def port_rates(register: str, features: frozenset[str], threads: int) -> dict[st
 
 def _rate(instruction: str, pool: ThreadPoolExecutor, threads: int) -> float:
     """How many of them the threads do in a second, each waiting for none but its own predecessor."""
-    from llvmlite import binding as llvm
-
-    _initialise()
     # Register 0 is the implicit operand of sha256rnds2, 14 and 15 are read only.
-    chain = "; ".join(instruction.replace("{i}", str(i)) for i in range(1, 1 + INDEPENDENT))
-    body, clobbered = "; ".join([chain] * UNROLLED), ",".join(f"~{{xmm{i}}}" for i in range(16))
-    module = llvm.parse_assembly(_MODULE.format(body=body, clobbered=clobbered))
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        jit=True, cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten()
-    )
-    with llvm.create_mcjit_compiler(module, machine) as engine:
-        engine.finalize_object()
-        # A foreign function: ctypes releases the GIL while it runs.
-        run = ctypes.CFUNCTYPE(None, ctypes.c_uint64)(engine.get_function_address("run"))
-        rates = [_together(run, pool, threads) for _ in range(TRIES)]
+    chain = [instruction.replace("{i}", str(i)) for i in range(1, 1 + INDEPENDENT)]
+    run = assembled(chain * UNROLLED)
+    rates = [_together(run, pool, threads) for _ in range(TRIES)]
     # Noise only slows one thread down; but of several, the fastest moment is one when they did not overlap.
     return max(rates) if threads == 1 else median(rates)
 
 
-def _together(run: Callable[[int], object], pool: ThreadPoolExecutor, threads: int) -> float:
+def _together(run: Callable[[int], None], pool: ThreadPoolExecutor, threads: int) -> float:
     """Instructions per second of processor time, summed over threads that start together."""
     start, clock = threading.Barrier(threads), processor_clock()
 
@@ -173,28 +162,3 @@ def _together(run: Callable[[int], object], pool: ThreadPoolExecutor, threads: i
         return INDEPENDENT * REPEATS / max(clock() - began, 1e-9)
 
     return sum(pool.map(one, range(threads)))
-
-
-_MODULE = """
-define void @run(i64 %count) {{
-entry:
-  br label %loop
-loop:
-  %left = phi i64 [ %count, %entry ], [ %less, %loop ]
-  call void asm sideeffect "{body}", "{clobbered}"()
-  %less = sub i64 %left, 1
-  %more = icmp ne i64 %less, 0
-  br i1 %more, label %loop, label %exit
-exit:
-  ret void
-}}
-"""
-
-
-@cache
-def _initialise() -> None:
-    from llvmlite import binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    llvm.initialize_native_asmparser()

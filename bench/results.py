@@ -5,13 +5,15 @@ shares are worked out from them wherever they are shown, so no file can contradi
 """
 
 import json
+import math
+import re
 from dataclasses import dataclass
-from statistics import median
+from statistics import geometric_mean, median
 
 from bench.decode import decode, encode
 from bench.spread import Interval, median_interval, outliers, variation
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the JSON layout. A change of meaning or a removed field raises it."""
 
 HEALTHS = ("clean", "noisy", "throttled", "shared")
@@ -20,31 +22,50 @@ HEALTHS = ("clean", "noisy", "throttled", "shared")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One timed round of one device."""
+    """One timed round of one device: a series of scans."""
 
-    hashes: int
-    seconds: float
-    """Wall time."""
-    yardstick: float
-    """Bytes that hashlib puts through SHA3-256 per second of processor time on as many threads, just before
-    and after: what the machine gave at that moment."""
+    scan_hashes: tuple[int, ...]
+    scan_seconds: tuple[float, ...]
+    """Wall time of each scan, the making of its work included."""
+    yardsticks: tuple[tuple[float, ...], ...] = ()
+    """Before the first scan and after each: how fast each of the row's yardsticks was, in passes per second
+    of processor time, on as many threads as the device has. None for a card."""
     waited: float | None = None
     """Share of its time that the device's threads waited for a processor, 0 ... 1; null if unknown."""
     others: float | None = None
     """Share of the machine's processor time that others had, 0 ... 1; null if unknown."""
     joules: float | None = None
-    """By the package's or card's own energy counter."""
+    """Of the scans, by the package's or card's own energy counter."""
 
     def __post_init__(self) -> None:
-        if self.hashes < 1:
-            raise ValueError(f"{self.hashes} hashes: a round has at least 1")
-        for name in ("seconds", "yardstick"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} {getattr(self, name)} is not a finite number above 0")
+        scans = len(self.scan_hashes)
+        if not scans or scans != len(self.scan_seconds):
+            raise ValueError(f"{scans} scans have hashes, {len(self.scan_seconds)} have seconds")
+        if min(self.scan_hashes) < 1:
+            raise ValueError(f"{min(self.scan_hashes)} hashes: a scan has at least 1")
+        if self.yardsticks and len(self.yardsticks) != scans + 1:
+            raise ValueError(f"{scans} scans cannot stand between {len(self.yardsticks)} yardsticks")
+        for name, values in (
+            ("scan_seconds", self.scan_seconds),
+            *(("yardsticks", v) for v in self.yardsticks),
+        ):
+            for value in values:
+                if not 0 < value < math.inf:
+                    raise ValueError(f"{name} {value} is not a finite number above 0")
         for name in ("waited", "others"):
             share = getattr(self, name)
             if share is not None and not 0 <= share < 1:
                 raise ValueError(f"{name} {share} is outside 0 ... 1")
+
+    @property
+    def hashes(self) -> int:
+        """In all its scans."""
+        return sum(self.scan_hashes)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all its scans."""
+        return sum(self.scan_seconds)
 
     @property
     def rate(self) -> float:
@@ -52,9 +73,12 @@ class Round:
         return self.hashes / self.seconds
 
     @property
-    def rate_alone(self) -> float:
-        """H/s without the waiting."""
-        return self.rate / (1 - (self.waited or 0.0))
+    def relative(self) -> float:
+        """The rate without the waiting, over the geometric mean of the yardsticks; for a card the rate."""
+        if not self.yardsticks:
+            return self.rate
+        speeds = [value for values in self.yardsticks for value in values]
+        return self.rate / (1 - (self.waited or 0.0)) / geometric_mean(speeds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +170,8 @@ class Row:
     """The first scan after that."""
     warmup: int
     """Scans before the first round."""
+    yardsticks: tuple[str, ...]
+    """What was timed beside its scans (bench.yardstick)."""
     rounds: tuple[Round, ...]
     proof: Proof
     health: str
@@ -162,6 +188,9 @@ class Row:
     def __post_init__(self) -> None:
         if not self.rounds:
             raise ValueError(f"{self.backend} has no rounds")
+        if any(len(values) != len(self.yardsticks) for r in self.rounds for values in r.yardsticks):
+            names = ", ".join(self.yardsticks) or "none"
+            raise ValueError(f"{self.backend} has a round with other yardsticks than its own, {names}")
         if self.health not in HEALTHS:
             raise ValueError(f"health {self.health!r} is none of {', '.join(HEALTHS)}")
         for name in ("threads", "versions", "batch"):
@@ -192,6 +221,12 @@ class Row:
         return median_interval(self.rates)
 
     @property
+    def machine(self) -> float | None:
+        """The speed of the yardsticks beside it, all threads together; for ratios. None for a card."""
+        means = [geometric_mean(values) for timed in self.rounds for values in timed.yardsticks]
+        return median(means) if means else None
+
+    @property
     def variation(self) -> float:
         """Coefficient of variation of the rounds' rates."""
         return variation(self.rates)
@@ -219,13 +254,11 @@ class EngineRow:
 
     backend: str
     seconds: float
-    """Wall time of the engine's runs, from the first job to the last hash."""
+    """Wall time of the engine's turns, from the first job to the last hash."""
     hashes: int
     """Counted by the engine."""
-    waited: float | None
-    """Share of its time that the process waited for a processor, 0 ... 1; null if unknown."""
     alone: float
-    """Median H/s of rounds without the engine, taken in turn with its runs; waiting taken out."""
+    """H/s of the device without the engine, in turns between the engine's."""
     shares: int
     """Accepted."""
     expected_shares: float
@@ -243,8 +276,8 @@ class EngineRow:
 
     @property
     def duty(self) -> float:
-        """Rate under the engine over rate alone, waiting taken out of both."""
-        return self.rate / (1 - (self.waited or 0.0)) / self.alone
+        """Rate under the engine over rate alone."""
+        return self.rate / self.alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,8 +359,13 @@ class Results:
 
 
 def dumps(results: Results) -> str:
-    """The file's text: indented JSON, one trailing newline."""
-    return json.dumps(encode(results), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """The file's text: indented JSON, lists of numbers on a line, one trailing newline."""
+    text = json.dumps(encode(results), indent=1, ensure_ascii=False, allow_nan=False)
+    return _NUMBERS.sub(lambda found: " ".join(found[0].split()), text) + "\n"
+
+
+_NUMBERS = re.compile(r"\[[\s\d.,e+-]+\]")
+"""A list of nothing but numbers; no text of ours looks like one that has a line break in it."""
 
 
 def loads(text: str) -> Results:

@@ -2,13 +2,13 @@
 
 import argparse
 import sys
+import time
 from dataclasses import replace
 
 from rich.console import Console
 
-from bench import campaign, machine, sweep
+from bench import campaign, endtoend, machine, sweep
 from bench.campaign import Setting
-from bench.endtoend import end_to_end
 from bench.ground import Ground
 from bench.measure import DEFAULT, QUICK, Candidate, Measurement, Plan
 from bench.results import EngineRow, Refused, Results
@@ -89,7 +89,7 @@ def _end_to_end(
     refused: list[Refused],
 ) -> Results:
     """Engine and device in turn, for each device; the rounds alone are proven like all others."""
-    plan = replace(QUICK, rounds=4)
+    plan, started = endtoend.plan(), time.perf_counter()
     empty = campaign.run([], plan, mode="end-to-end", seed=arguments.seed, refused=refused)
     engine: list[EngineRow] = []
     failed: list[Refused] = []
@@ -97,7 +97,7 @@ def _end_to_end(
         try:
             measurement = Measurement(plan, Ground(empty.seed))
             measurement.warm_up(candidate)
-            row = end_to_end(candidate, measurement, progress)
+            row = endtoend.end_to_end(candidate, measurement, progress)
             try_all([candidate], plan, empty.seed)
             if candidate.fault:
                 failed.append(Refused(candidate.name, candidate.fault, failed=True))
@@ -107,4 +107,5 @@ def _end_to_end(
             failed.append(Refused(candidate.name, str(error), failed=True))
         finally:
             candidate.device.close()
-    return replace(empty, engine=tuple(engine), refused=(*empty.refused, *failed))
+    seconds = time.perf_counter() - started
+    return replace(empty, seconds=seconds, engine=tuple(engine), refused=(*empty.refused, *failed))

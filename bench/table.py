@@ -119,14 +119,22 @@ def _sweep(kind: str, rows: list[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"by {kind}", title_justify="left")
     for heading in ("backend", kind):
         table.add_column(heading, no_wrap=True)
-    for heading in ("hash rate", "± 95 %", "vs first"):
+    for heading in ("hash rate", "± 95 %", "vs first", "machine"):
         table.add_column(heading, justify="right", no_wrap=True)
-    first: dict[str, float] = {}
+    first: dict[str, Row] = {}
     for row in rows:
-        base = first.setdefault(row.backend, row.rate.value)
-        value = f"{getattr(row, kind):,}"
-        rate = row.rate.value
-        table.add_row(escape(row.backend), value, hash_rate(rate), spread(row.rate), times(rate / base))
+        base = first.setdefault(row.backend, row)
+        machine = row.machine / base.machine if row.machine and base.machine else None
+        table.add_row(
+            escape(row.backend),
+            f"{getattr(row, kind):,}",
+            hash_rate(row.rate.value),
+            spread(row.rate),
+            times(row.rate.value / base.rate.value),
+            times(machine) if machine else "n/a",
+        )
+    table.caption = "machine: the yardsticks beside it, on as many threads: what the cores gave"
+    table.caption_justify = "left"
     return table
 
 

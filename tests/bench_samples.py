@@ -18,20 +18,34 @@ MACHINE = Machine(
 RATES = {"python": 0.9e6, "multiprocess": 1.8e6, "numpy": 3.1e6, "numba": 71e6}
 
 
+def timed(rate, machine, source, noise, scans=6):
+    """A round at about this rate, on a machine whose yardsticks say about `machine`."""
+    return Round(
+        scan_hashes=(int(rate * 0.05),) * scans,
+        scan_seconds=tuple(0.05 / (1 + source.gauss(0, noise)) for _ in range(scans)),
+        yardsticks=tuple(
+            tuple(1e4 * machine * (1 + source.gauss(0, noise)) for _ in range(2)) for _ in range(scans + 1)
+        ),
+    )
+
+
 def row(backend="numba", rate=None, *, rounds=12, noise=0.01, seed=1, machine=1.0, **changes):
-    """A row of `rounds` rounds; `machine` scales rate and yardstick alike."""
+    """A row of `rounds` rounds; `machine` scales rate and yardsticks alike."""
     source = random.Random(f"{backend} {seed}")
     rate = rate or RATES.get(backend, 50e6)
     made = []
     for _ in range(rounds):
-        seconds = 0.3 / (1 + source.gauss(0, noise))
-        made.append(Round(int(rate * machine * 0.3), seconds, 1e6 * machine * (1 + source.gauss(0, noise))))
+        speed = machine * (1 + source.gauss(0, noise))
+        made.append(timed(rate * machine, speed, source, noise))
+    gpu = backend.startswith("cuda")
+    if gpu:
+        made = [replace(round, yardsticks=()) for round in made]
     made_row = Row(
-        backend=backend, gpu=backend.startswith("cuda"), threads=1, versions=1,
+        backend=backend, gpu=gpu, threads=1, versions=1,
         batch=int(rate * 0.05), form="test", kernel="00" * 8,
-        open_seconds=0.5, first_seconds=0.1, warmup=5, rounds=tuple(made), proof=PROVEN, health="clean",
-        health_reason="", limit=Limit(1.2 * rate, "a model"), limit_reason="",
-        energy_reason="no counter",
+        open_seconds=0.5, first_seconds=0.1, warmup=5, yardsticks=() if gpu else ("sha3", "wide"),
+        rounds=tuple(made), proof=PROVEN, health="clean", health_reason="",
+        limit=Limit(1.2 * rate, "a model"), limit_reason="", energy_reason="no counter",
     )  # fmt: skip
     return replace(made_row, **changes)
 

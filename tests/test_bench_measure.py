@@ -48,14 +48,21 @@ class Faulty(Metronome):
         return super().scan(work, nonces)
 
 
+class Even:
+    """Yardsticks on a machine that never changes."""
+
+    names = ("one", "other")
+
+    def __call__(self, threads):
+        return 1e6 * threads, 2e6 * threads
+
+
 PLAN = Plan(rounds=6, warmup_seconds=5.0, yardstick_seconds=0.0002)
 
 
 def set_up(*devices, plan=PLAN, load=lambda: Load(None, 0.0, None)):
     clock = devices[0].clock
-    measurement = Measurement(
-        plan, Ground(1), clock=clock, yardstick=lambda threads: 1e6 * threads, load=load
-    )
+    measurement = Measurement(plan, Ground(1), clock=clock, yardstick=Even(), load=load)
     candidates = [candidate_for(device, Setting(device.name)) for device in devices]
     for candidate in candidates:
         measurement.warm_up(candidate)
@@ -65,7 +72,7 @@ def set_up(*devices, plan=PLAN, load=lambda: Load(None, 0.0, None)):
 def test_the_first_scan_is_timed_apart_and_batches_fill_a_time_slice():
     _, (candidate,) = set_up(Metronome(Clock()))
     assert candidate.first_seconds == pytest.approx(1.0, abs=0.01)
-    assert candidate.batch == pytest.approx(50_000, rel=0.01)
+    assert candidate.batch == pytest.approx(25_000, rel=0.01)
     assert candidate.versions == 2
     assert candidate.threads == 3
 
@@ -95,6 +102,8 @@ def test_every_round_lasts_long_enough_and_counts_versions():
     for round in candidate.rounds:
         assert round.seconds >= 0.3
         assert round.rate == pytest.approx(1e6, rel=0.001)
+        assert len(round.scan_hashes) in (12, 13)
+        assert round.yardsticks == ((3e6, 6e6),) * (len(round.scan_hashes) + 1)
     assert sum(r.hashes for r in candidate.rounds) == sum(scan.span.hashes for scan in candidate.scans)
 
 

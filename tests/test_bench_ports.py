@@ -7,7 +7,6 @@ import pytest
 from bench.campaign import Setting, candidate_for
 from bench.limit import form_in_use, limit_of
 from bench.ports import Loop, assembly, bound, class_of, loop_of, port_rates, register_of
-from bench.yardstick import Yardstick
 from kernels import native
 from kernels.search import search
 from miner.backends.numba import NumbaBackend
@@ -90,14 +89,3 @@ def test_numba_has_a_limit_and_python_says_why_not():
     limit, reason = limit_of(candidate_for(PythonBackend(), Setting("python")))
     assert limit is None
     assert "OpenSSL" in reason
-
-
-def test_the_yardstick_counts_bytes_by_processor_time():
-    now = iter(range(1000))
-    clock = lambda: float(next(now))  # noqa: E731
-    yardstick = Yardstick(3.0, wall=clock, processor=clock)
-    # The wall says 0, the processor 1; two pieces until the wall says 3; then the processor says 4.
-    assert yardstick(1) == pytest.approx(2 * 65_536 / 3)
-    real = Yardstick(0.002)
-    assert real(2) > real(1) / 2
-    real.close()

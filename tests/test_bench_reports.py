@@ -67,7 +67,7 @@ def test_no_cell_of_the_table_is_cut_at_usual_widths(width):
 
 def test_sweeps_and_engine_runs_have_tables_of_their_own():
     swept = [row("numba", threads=n, rate=n * 30e6, sweep="threads") for n in (1, 2)]
-    engine = EngineRow("numba", 30.0, 1_770_000_000, None, 60e6, 1180, 1200.0, 58, 0.026, 0.055)
+    engine = EngineRow("numba", 30.0, 1_770_000_000, 60e6, 1180, 1200.0, 58, 0.026, 0.055)
     text = printed(table.show, replace(results(*swept), engine=(engine,)))
     assert "by threads" in text
     assert "2.00 x" in text or "1.99 x" in text or "2.01 x" in text

@@ -4,8 +4,8 @@ The code is made by LLVM through llvmlite, which comes with Numba
 (docs/decisions/0010-llvm-without-numbas-front-end.md). There are several forms
 of it; which is fastest is measured once and kept on disk with the code.
 
-A range is cut into chunks of a few milliseconds. Each thread takes the next one,
-and none holds the GIL while it hashes, so a slower core gets fewer chunks.
+A range is cut into chunks that get shorter towards its end. Each thread takes the next one, and
+none holds the GIL while it hashes: a slower core gets fewer, and all end within 0.3 ms of each other.
 """
 
 import logging
@@ -35,8 +35,8 @@ MAX_THREADS = 256
 SIBLINGS = 8
 """Versions per work: each shares the first schedule with the others. 16 would gain another half per cent."""
 
-CHUNKS_EACH, LEAST_CHUNK = 4, 1 << 14
-"""Chunks per thread, so that cores of unequal speed end together; hashes that outweigh the call, 0.3 ms."""
+LEAST_CHUNK = 1 << 14
+"""Hashes that outweigh a call, 0.3 ms: what one thread waits for another at most, at the end of a scan."""
 
 TRIAL_HASHES, TRIALS = 1 << 17, 5
 """One trial of a form is some 3 ms; the best of five counts, since nothing but noise makes one slower."""
@@ -67,13 +67,11 @@ class NumbaBackend:
             alone = [replace(work, versions=(version,)) for version in work.versions]
             return sorted(hit for one in alone for hit in self.scan(one, nonces))
         prepared = self._prepare(work)
-        chunks = _Chunks(nonces, prepared.chunk_size(len(nonces), self.threads))
-        if self._pool is None or len(chunks) == 1:
+        threads = min(self.threads, -(-len(nonces) // prepared.least))
+        chunks = _Chunks(nonces, prepared.least, prepared.most, threads)
+        if self._pool is None or threads == 1:
             return sorted(self._scan_chunks(prepared, chunks))
-        futures = [
-            self._pool.submit(self._scan_chunks, prepared, chunks)
-            for _ in range(min(self.threads, len(chunks)))
-        ]
+        futures = [self._pool.submit(self._scan_chunks, prepared, chunks) for _ in range(threads)]
         try:
             return sorted(hit for future in futures for hit in future.result())
         finally:
@@ -117,13 +115,9 @@ class _Prepared:
         self.search = search
         self._words = search.words(work.midstates, work.tail)
         self._mask = top_mask(work.target)
-
-    def chunk_size(self, nonces: int, threads: int) -> int:
-        """Nonces per chunk."""
-        versions = len(self.work.versions)
-        share = -(-nonces // threads)
-        size = max(share // CHUNKS_EACH, LEAST_CHUNK // versions, 1)
-        return min(size, self.search.nonces_in_chunk(versions))
+        versions = len(work.versions)
+        self.most = search.nonces_in_chunk(versions)
+        self.least = min(max(LEAST_CHUNK // versions, 1), self.most)
 
     def hits(self, nonces: range, scratch: "Scratch") -> list[Hit]:
         """The candidates whose whole hash meets the target."""
@@ -148,31 +142,30 @@ def top_mask(target: int) -> int:
 
 
 class _Chunks:
-    """The chunks of a range, each dealt once, to any number of threads."""
+    """A range in pieces, each dealt once, to any number of threads: large ones first, small ones last."""
 
-    def __init__(self, nonces: range, size: int) -> None:
-        self._starts = range(nonces.start, nonces.stop, size)
-        self._stop = nonces.stop
-        self._next = 0
+    def __init__(self, nonces: range, least: int, most: int, threads: int) -> None:
+        """Pieces of `least` to `most` nonces."""
+        self._rest = nonces
+        self._least, self._most, self._threads = least, most, threads
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self._starts)
-
     def __iter__(self) -> Iterator[range]:
-        while (place := self._take()) < len(self._starts):
-            start = self._starts[place]
-            yield range(start, min(start + self._starts.step, self._stop))
+        while piece := self._take():
+            yield piece
 
     def stop(self) -> None:
         """Deal no more."""
-        self._next = len(self._starts)
-
-    def _take(self) -> int:
         with self._lock:
-            place = self._next
-            self._next += 1
-            return place
+            self._rest = self._rest[:0]
+
+    def _take(self) -> range:
+        with self._lock:
+            # Half of what would be everybody's share: whoever is slow has taken too little to be waited for.
+            share = len(self._rest) // (2 * self._threads) if self._threads > 1 else self._most
+            size = min(max(share, self._least), self._most)
+            piece, self._rest = self._rest[:size], self._rest[size:]
+            return piece
 
 
 def load(form: "Form") -> "Search":
