@@ -2,10 +2,13 @@
 
 import re
 from importlib import import_module
+from statistics import median
 from typing import TYPE_CHECKING
 
+from bench.machine import physical_cores
 from bench.measure import Candidate
 from bench.results import Limit
+from bench.yardstick import CLOCK, CLOCK_CYCLES
 from miner.backends import Backend, devices
 
 if TYPE_CHECKING:
@@ -46,10 +49,25 @@ def _cpu_limit(candidate: Candidate) -> Limit:
 
     form = form_in_use(candidate.device, candidate.versions)
     assert form is not None
-    rate, slowest = ports.bound(form, candidate.versions, candidate.threads)
+    clock = _clock_beside(candidate)
+    cores = min(candidate.threads, physical_cores())
+    cycles, slowest = ports.bound(form, candidate.versions)
     what = {"all": "all vector instructions", "sha": "SHA instructions", "shift": "shifts and rotations"}
-    how_many = f"{candidate.threads} threads" if candidate.threads > 1 else "1 thread"
-    return Limit(rate, f"{what.get(slowest, slowest)} of {form.name} at port rates measured on {how_many}")
+    how_many = f"{cores} cores" if cores > 1 else "1 core"
+    return Limit(
+        cores * clock / cycles,
+        f"{cycles:.1f} cycles per hash for {what.get(slowest, slowest)} of {form.name}, "
+        f"{how_many} at {clock / 1e9:.2f} GHz",
+    )
+
+
+def _clock_beside(candidate: Candidate) -> float:
+    """Cycles per second of a core while the rounds were timed, by the yardstick between the scans."""
+    if CLOCK not in candidate.yardsticks:
+        raise ValueError("the clock was not measured")
+    place = candidate.yardsticks.index(CLOCK)
+    passes = median(values[place] for timed in candidate.rounds for values in timed.yardsticks)
+    return passes * CLOCK_CYCLES / candidate.threads
 
 
 def _card_limit(candidate: Candidate) -> Limit:

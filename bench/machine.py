@@ -46,6 +46,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def physical_cores(root: Path = Path("/")) -> int:
+    """Cores that those processors belong to, as far as the system tells: hyperthreads share one."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    found = set()
+    for processor in usable:
+        path = root / f"sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list"
+        try:
+            found.add(path.read_text().strip())
+        except OSError:
+            return cores()
+    return len(found) or cores()
+
+
 def kernel_of(backend: object) -> str:
     """16 hex digits that change with the code that hashes: the device's module and all of `kernels`."""
     digest = hashlib.sha256()

@@ -1,27 +1,26 @@
 """How fast this CPU could run the numba backend's code at most: a model of its execution ports.
 
-The instructions of a form's inner loop are counted in the assembly that LLVM writes for it. What the
-CPU can do of each class per second is not looked up but measured, by loops of independent
-instructions of that class. A hash cannot take less time than
+The instructions of a form's inner loop are counted in the assembly that LLVM writes for it. How many of
+each class the CPU can do per cycle is not looked up but measured, by loops of independent instructions
+of that class. A hash cannot take fewer cycles than
 
-    max(SHA / their rate, shifts / their rate, ternary logic / its rate, all / the highest of these rates)
+    max(SHA / their ports, shifts / their ports, ternary logic / its ports, all / the most ports of these)
 
 since every one of them needs a port of its own class, and all of them need some port. Left out are loads,
 moves, latencies and the front end: real code stays below this bound.
 """
 
+import math
 import re
-import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.loops import assembled, initialise
-from bench.yardstick import processor_clock
+from bench.yardstick import CLOCK, CLOCK_CYCLES, loops
 
 if TYPE_CHECKING:
     from kernels.native import Form
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 INDEPENDENT = 12
 """Chains side by side: more than any latency in cycles times any number of ports that matter here."""
 
-REPEATS, TRIES = 400_000, 60
-"""Links per measurement, a millisecond or two, so that threads that start together run together."""
+REPEATS, TRIES = 40_000, 200
+"""Links per try, a tenth of a millisecond, so that some are never disturbed; tries."""
 
 UNROLLED = 4
 """Links per turn of the loop, so that its own two instructions hardly count."""
@@ -61,13 +60,13 @@ class Loop:
         return found | {"all": sum(found.values())}
 
 
-def bound(form: "Form", versions: int, threads: int) -> tuple[float, str]:
-    """H/s of so many threads at most, and which class of instructions it is that takes so long."""
-    loop, rates = loop_of(form), port_rates(register_of(form), form.needs, threads)
-    rates = {**rates, "all": max(rates.values())}
-    seconds = {name: count / rates[name] for name, count in loop.per_hash(versions).items()}
-    slowest = max(seconds, key=lambda name: seconds[name])
-    return 1 / seconds[slowest], slowest
+def bound(form: "Form", versions: int) -> tuple[float, str]:
+    """Cycles per hash on one core at least, and which class of instructions it is that takes so long."""
+    ports = ports_per_class(register_of(form), form.needs)
+    ports = {**ports, "all": max(ports.values())}
+    cycles = {name: count / ports[name] for name, count in loop_of(form).per_hash(versions).items()}
+    slowest = max(cycles, key=lambda name: cycles[name])
+    return cycles[slowest], slowest
 
 
 @cache
@@ -120,10 +119,11 @@ def register_of(form: "Form") -> str:
 
 
 @cache
-def port_rates(register: str, features: frozenset[str], threads: int) -> dict[str, float]:
-    """Instructions of each class per second, of so many threads side by side.
+def ports_per_class(register: str, features: frozenset[str]) -> dict[str, float]:
+    """Ports that take each class of instruction: whole ones, or a half for one that is busy for two cycles.
 
-    Side by side, since hyperthreads share the ports of a core, and clocks depend on how many are busy.
+    A neighbour on the other hyperthread takes some of them at times. So the fastest of many short tries
+    counts, and what is missing to a whole port is taken to be his.
     """
     vex = "avx2" in features
     instructions = {
@@ -135,30 +135,25 @@ def port_rates(register: str, features: frozenset[str], threads: int) -> dict[st
         instructions["ternary"] = "vpternlogd $$150, %{r}15, %{r}14, %{r}{i}"
     if "sha" in features:
         instructions["sha"] = "sha256rnds2 %xmm0, %xmm15, %xmm{i}"
-    with ThreadPoolExecutor(threads) as pool:
-        return {
-            name: _rate(text.replace("{r}", register), pool, threads) for name, text in instructions.items()
-        }
+    runs = {name: _chains(text.replace("{r}", register)) for name, text in instructions.items()}
+    seconds = dict.fromkeys([CLOCK, *runs], math.inf)
+    for _ in range(TRIES):
+        for name, run in [(CLOCK, loops()[CLOCK]), *runs.items()]:
+            started = time.perf_counter()
+            run()
+            seconds[name] = min(seconds[name], time.perf_counter() - started)
+    cycle = seconds[CLOCK] / CLOCK_CYCLES
+    return {name: _whole(INDEPENDENT * REPEATS * cycle / seconds[name]) for name in runs}
 
 
-def _rate(instruction: str, pool: ThreadPoolExecutor, threads: int) -> float:
-    """How many of them the threads do in a second, each waiting for none but its own predecessor."""
+def _chains(instruction: str) -> Callable[[], None]:
+    """A run of so many of them, each waiting for none but its own predecessor."""
     # Register 0 is the implicit operand of sha256rnds2, 14 and 15 are read only.
     chain = [instruction.replace("{i}", str(i)) for i in range(1, 1 + INDEPENDENT)]
     run = assembled(chain * UNROLLED)
-    rates = [_together(run, pool, threads) for _ in range(TRIES)]
-    # Noise only slows one thread down; but of several, the fastest moment is one when they did not overlap.
-    return max(rates) if threads == 1 else median(rates)
+    return lambda: run(REPEATS // UNROLLED)
 
 
-def _together(run: Callable[[int], None], pool: ThreadPoolExecutor, threads: int) -> float:
-    """Instructions per second of processor time, summed over threads that start together."""
-    start, clock = threading.Barrier(threads), processor_clock()
-
-    def one(_: int) -> float:
-        start.wait()
-        began = clock()
-        run(REPEATS // UNROLLED)
-        return INDEPENDENT * REPEATS / max(clock() - began, 1e-9)
-
-    return sum(pool.map(one, range(threads)))
+def _whole(per_cycle: float) -> float:
+    """The ports that such a rate needs; a tenth more may be an error of measurement."""
+    return 0.5 if per_cycle <= 0.6 else float(math.ceil(per_cycle - 0.1))
