@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from miner.backends import multiprocess, open_backend
-from miner.backends.multiprocess import MAX_DEATHS, MultiprocessBackend, _Pieces
+from miner.backends.multiprocess import MAX_DEATHS, MultiprocessBackend
 from miner.backends.python import PythonBackend
 from miner.errors import DeviceFault, DeviceUnavailable
 from miner.work import Hit, Work
@@ -59,24 +59,14 @@ def test_a_long_range_is_divided_without_a_seam(backend: MultiprocessBackend) ->
     assert backend.scan(WORK, nonces) == PythonBackend().scan(WORK, nonces)
 
 
-@pytest.mark.parametrize("versions", [1, 3, 70_000])
-@pytest.mark.parametrize("workers", [1, 2, 7])
-@pytest.mark.parametrize("length", [0, 1, 1023, 1024, 1025, 100_003])
-def test_the_pieces_are_the_range(length: int, workers: int, versions: int) -> None:
-    nonces = range(5, 5 + length)
-    pieces = list(_Pieces(nonces, versions, workers))
-    assert [nonce for piece in pieces for nonce in piece] == list(nonces)
-
-
-def test_pieces_taken_by_many_threads_are_each_dealt_once() -> None:
-    pieces = _Pieces(range(1 << 25), 1, 4)
-    dealt: list[range] = []
-    threads = [threading.Thread(target=lambda: dealt.extend(pieces)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(piece.start for piece in dealt) == [piece.start for piece in _Pieces(range(1 << 25), 1, 4)]
+@pytest.mark.parametrize("versions", [1, 3, 3000])
+@pytest.mark.parametrize("length", [1, 700, 3001])
+def test_ranges_of_every_length_are_scanned_whole(
+    backend: MultiprocessBackend, length: int, versions: int
+) -> None:
+    work = Work(WORK.header, WORK.target >> 8, tuple(range(versions)))
+    nonces = range(5, 5 + min(length, 200_000 // versions))
+    assert backend.scan(work, nonces) == PythonBackend().scan(work, nonces)
 
 
 def test_a_killed_worker_is_replaced_and_nothing_is_lost(own: MultiprocessBackend) -> None:

@@ -4,9 +4,9 @@ The workers are started as `python -c` with two pipes, not by the library
 `multiprocessing`: its `spawn` imports the caller's script again, which then has
 to be guarded by `if __name__ == "__main__"` (docs/decisions/0043-workers-over-pipes.md).
 
-A range is cut into pieces of some tens of milliseconds. One thread for each
-worker takes the next piece, passes it on and waits for the hits, so a slower
-core gets fewer pieces. A worker that dies is replaced, and its piece scanned
+A range is cut into pieces of some milliseconds. One thread for each worker
+takes the next piece, passes it on and waits for the hits, so a slower core gets
+fewer of them. A worker that dies is replaced, and its piece scanned
 again.
 """
 
@@ -14,11 +14,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from miner.backends.pieces import Pieces
 from miner.backends.protocol import Backend, DeviceInfo, check_nonces, check_threads
 from miner.backends.worker import HELLO, read_exactly, read_hits, write_request
 from miner.errors import DeviceFault, DeviceUnavailable
@@ -33,9 +33,6 @@ MAX_DEATHS = 4
 LEAST_PIECE, MOST_PIECE = 1 << 10, 1 << 15
 """Hashes: 1 ms, against 0.1 ms for the way there and back, and 30 ms, the longest that a worker lives on
 after its parent."""
-
-PIECES_EACH = 4
-"""Pieces per worker, if they are not too long so, that cores of unequal speed end together."""
 
 START_SECONDS = 30.0
 """A worker that is not ready by then is given up; on an idle machine it takes 0.1."""
@@ -130,7 +127,9 @@ class MultiprocessBackend:
             raise ValueError("the multiprocess backend is closed")
         check_nonces(nonces)
         deaths = self._deaths
-        hits = self._scan_pieces(work, _Pieces(nonces, len(work.versions), len(self._workers)))
+        least, most = (hashes // len(work.versions) or 1 for hashes in (LEAST_PIECE, MOST_PIECE))
+        workers = min(len(self._workers), -(-len(nonces) // least))
+        hits = self._scan_pieces(work, Pieces(nonces, workers, least, most), workers)
         if self._deaths == deaths:
             self._deaths = 0
         return sorted(hits)
@@ -141,7 +140,7 @@ class MultiprocessBackend:
             self._closed = True
         self._kill_workers()
 
-    def _scan_pieces(self, work: Work, pieces: "_Pieces") -> list[Hit]:
+    def _scan_pieces(self, work: Work, pieces: Pieces, workers: int) -> list[Hit]:
         hits: list[Hit] = []
         errors: list[BaseException] = []
 
@@ -153,12 +152,12 @@ class MultiprocessBackend:
             try:
                 serve(place)
             except BaseException as error:  # noqa: BLE001 - the top of a thread; it is raised below
-                pieces.stopped = True
+                pieces.stop()
                 errors.append(error)
 
         threads: list[threading.Thread] = []
         try:
-            for place in range(1, min(len(self._workers), len(pieces))):
+            for place in range(1, workers):
                 threads.append(threading.Thread(target=serve_in_a_thread, args=(place,), daemon=True))
                 threads[-1].start()
             serve(0)
@@ -168,14 +167,14 @@ class MultiprocessBackend:
                 raise errors[0]
         except BaseException:  # Ctrl-C too
             # A worker that still owes an answer would give it to the next scan.
-            pieces.stopped = True
+            pieces.stop()
             self._kill_workers()
             for thread in threads:
                 thread.join()
             raise
         return hits
 
-    def _scan_piece(self, place: int, work: Work, nonces: range, pieces: "_Pieces") -> list[Hit]:
+    def _scan_piece(self, place: int, work: Work, nonces: range, pieces: Pieces) -> list[Hit]:
         while True:
             try:
                 return self._worker(place).scan(work, nonces)
@@ -210,34 +209,6 @@ class MultiprocessBackend:
         for worker in workers:
             worker.kill()
         self._workers = [None] * len(self._workers)
-
-
-class _Pieces:
-    """The pieces of a range, each dealt once, to any number of threads."""
-
-    def __init__(self, nonces: range, versions: int, workers: int) -> None:
-        hashes = len(nonces) * versions // (workers * PIECES_EACH)
-        size = max(min(max(hashes, LEAST_PIECE), MOST_PIECE) // versions, 1)
-        self._pieces = range(nonces.start, nonces.stop, size)
-        self._nonces = nonces
-        self._next = 0
-        self._lock = threading.Lock()
-        self.stopped = False
-
-    def __len__(self) -> int:
-        return len(self._pieces)
-
-    def __iter__(self) -> Iterator[range]:
-        while (place := self._take()) is not None:
-            start = self._pieces[place]
-            yield range(start, min(start + self._pieces.step, self._nonces.stop))
-
-    def _take(self) -> int | None:
-        with self._lock:
-            if self.stopped or self._next == len(self._pieces):
-                return None
-            self._next += 1
-            return self._next - 1
 
 
 def open(selector: str | None, threads: int | None) -> Backend:

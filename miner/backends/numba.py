@@ -10,9 +10,8 @@ none holds the GIL while it hashes: a slower core gets fewer, and all end within
 
 import logging
 import os
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -20,6 +19,7 @@ from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from miner.backends.pieces import Pieces
 from miner.backends.protocol import Backend, DeviceInfo, check_nonces, check_threads
 from miner.errors import DeviceFault, DeviceUnavailable
 from miner.work import Hit, Work
@@ -68,7 +68,7 @@ class NumbaBackend:
             return sorted(hit for one in alone for hit in self.scan(one, nonces))
         prepared = self._prepare(work)
         threads = min(self.threads, -(-len(nonces) // prepared.least))
-        chunks = _Chunks(nonces, prepared.least, prepared.most, threads)
+        chunks = Pieces(nonces, threads, prepared.least, prepared.most)
         if self._pool is None or threads == 1:
             return sorted(self._scan_chunks(prepared, chunks))
         futures = [self._pool.submit(self._scan_chunks, prepared, chunks) for _ in range(threads)]
@@ -99,7 +99,7 @@ class NumbaBackend:
             self._searches[single] = load(self._form) if self._form else fastest(versions)
         return self._searches[single]
 
-    def _scan_chunks(self, prepared: "_Prepared", chunks: "_Chunks") -> list[Hit]:
+    def _scan_chunks(self, prepared: "_Prepared", chunks: Pieces) -> list[Hit]:
         scratch = prepared.search.scratch()
         hits: list[Hit] = []
         for nonces in chunks:
@@ -139,33 +139,6 @@ def top_mask(target: int) -> int:
     zeros = 32 - (target >> 224).bit_length()
     top_bits = (1 << 32) - (1 << 32 - zeros)
     return int.from_bytes(top_bits.to_bytes(4, "big"), "little")
-
-
-class _Chunks:
-    """A range in pieces, each dealt once, to any number of threads: large ones first, small ones last."""
-
-    def __init__(self, nonces: range, least: int, most: int, threads: int) -> None:
-        """Pieces of `least` to `most` nonces."""
-        self._rest = nonces
-        self._least, self._most, self._threads = least, most, threads
-        self._lock = threading.Lock()
-
-    def __iter__(self) -> Iterator[range]:
-        while piece := self._take():
-            yield piece
-
-    def stop(self) -> None:
-        """Deal no more."""
-        with self._lock:
-            self._rest = self._rest[:0]
-
-    def _take(self) -> range:
-        with self._lock:
-            # Half of what would be everybody's share: whoever is slow has taken too little to be waited for.
-            share = len(self._rest) // (2 * self._threads) if self._threads > 1 else self._most
-            size = min(max(share, self._least), self._most)
-            piece, self._rest = self._rest[:size], self._rest[size:]
-            return piece
 
 
 def load(form: "Form") -> "Search":
