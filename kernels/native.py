@@ -55,11 +55,12 @@ _SHA: Final = frozenset({"sha", "sse4.1"})
 
 def _sha_avx512(single: bool) -> ShaForm:
     # 256 bits: 512-bit rotates and `sha256rnds2` get in each other's way.
-    return ShaForm(Lanes(8, ternary=True, plain_xor=True), (6, 5, 5), single)
+    groups, stretch = ((6, 6, 4), 32) if single else ((6, 5, 5), 16)
+    return ShaForm(Lanes(8, ternary=True, plain_xor=True), groups, stretch, single)
 
 
 def _sha_avx2(single: bool) -> ShaForm:
-    return ShaForm(Lanes(8), (6, 5, 5), single)
+    return ShaForm(Lanes(8), (6, 5, 5), 48, single)
 
 
 FORMS: Final = (

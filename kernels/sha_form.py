@@ -42,26 +42,38 @@ from kernels.lane_rounds import (
     second_pairs,
 )
 from kernels.lane_schedule import PAIR, LaneSchedule, Step, transpose
-from kernels.llvm import I32, SCAN, WORD, Code, IrWord, Lanes, Loop, constant, load, number, store
+from kernels.llvm import (
+    I32,
+    WORD,
+    Code,
+    IrWord,
+    Lanes,
+    Loop,
+    constant,
+    load,
+    number,
+    scan_builder,
+    store,
+)
 from kernels.search import first_schedule, given, second_schedule
 from kernels.sha256 import H0, rounds, words
-
-STRETCH = 16
-"""Woven steps that LLVM may rearrange among themselves. Measured: without any limit it is 5 to 8 % slower."""
 
 
 class ShaForm:
     """`groups`: how many hashes run side by side, one group after the other, 2 * lanes in all.
 
     Each `sha256rnds2` waits four cycles for the one before it in its own hash, so four in turn are the
-    least that keep the unit busy; and two registers each, seven the most that there is room for.
+    least that keep the unit busy. With two registers each there is room for seven, and for more where
+    AVX-512 has registers to which the others can move. Where a group ends the unit runs idle.
+    `stretch`: woven steps that LLVM may rearrange among themselves; without a limit it is slower.
     `single`: for one version only; the first schedule is woven in, too.
     """
 
-    def __init__(self, lanes: Lanes, groups: Sequence[int], single: bool = False) -> None:
+    def __init__(self, lanes: Lanes, groups: Sequence[int], stretch: int, single: bool = False) -> None:
         assert sum(groups) == 2 * lanes.count
         self.lanes = lanes
         self.groups = groups
+        self.stretch = stretch
         self.single = single
         self.buffers = Buffers(lanes)
 
@@ -100,9 +112,9 @@ class ShaForm:
 
     def module(self) -> ir.Module:
         """A module with the function `scan`."""
-        module = ir.Module()
-        _Scan(self, ir.Function(module, SCAN, "scan")).build()
-        return module
+        builder = scan_builder()
+        _Scan(self, builder).build()
+        return builder.module
 
 
 def weave(streams: Sequence[Sequence[Step]]) -> list[Step]:
@@ -114,17 +126,17 @@ def weave(streams: Sequence[Sequence[Step]]) -> list[Step]:
 class _Scan:
     """The loop. A stage of delay d works on item `turn` - d, in the set of buffers of that item's parity."""
 
-    def __init__(self, form: ShaForm, function: ir.Function) -> None:
+    def __init__(self, form: ShaForm, builder: ir.IRBuilder) -> None:
         self.form = form
         self.buffers = form.buffers
-        self.args = function.args
-        self.shared, self.scratch = function.args[4:6]
-        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
-        self.code = Code(self.builder, form.lanes)
+        self.args = builder.function.args
+        self.shared, self.scratch = self.args[4:6]
+        self.builder = builder
+        self.code = Code(builder, form.lanes)
         # A limit for LLVM's schedulers that is no instruction: they would undo the weaving.
         kind = ir.FunctionType(ir.VoidType(), [ir.MetaDataType()])
-        self.limit = ir.Function(function.module, kind, "llvm.codeview.annotation")
-        self.limit_name = function.module.add_metadata(["woven"])
+        self.limit = ir.Function(builder.module, kind, "llvm.codeview.annotation")
+        self.limit_name = builder.module.add_metadata(["woven"])
 
     def build(self) -> None:
         start, blocks, versions, mask, shared, scratch, entries = self.args
@@ -161,7 +173,7 @@ class _Scan:
 
     def _run(self, streams: Sequence[Iterator[Step]]) -> None:
         for i, step in enumerate(weave([list(stream) for stream in streams])):
-            if i % STRETCH == 0:
+            if i % self.form.stretch == 0:
                 self.builder.call(self.limit, [self.limit_name])
             step()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from llvmlite import ir
 
-from kernels.llvm import I32, SCAN, WORD, Code, IrWord, Lanes, Loop, number
+from kernels.llvm import I32, WORD, Code, IrWord, Lanes, Loop, number, scan_builder
 from kernels.program import Node
 from kernels.search import given, search
 
@@ -35,17 +35,17 @@ class VectorForm:
 
     def module(self) -> ir.Module:
         """A module with the function `scan`."""
-        module = ir.Module()
-        _Scan(self, ir.Function(module, SCAN, "scan")).build()
-        return module
+        builder = scan_builder()
+        _Scan(self, builder).build()
+        return builder.module
 
 
 class _Scan:
-    def __init__(self, form: VectorForm, function: ir.Function) -> None:
+    def __init__(self, form: VectorForm, builder: ir.IRBuilder) -> None:
         self.program = form.program
-        self.args = function.args
-        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
-        self.code = Code(self.builder, form.lanes)
+        self.args = builder.function.args
+        self.builder = builder
+        self.code = Code(builder, form.lanes)
         self.values: dict[Node, IrWord] = {}
 
     def build(self) -> None:
