@@ -28,7 +28,7 @@ from miner.sources.node_client import NodeLimits
 from miner.sources.opening import open_node
 from miner.sources.rpc import NodeSource, NodeTimes
 from miner.template import Payout
-from miner.work import Outcome
+from miner.work import Outcome, Share
 
 SCRIPT = bytes.fromhex("76a914" + "11" * 20 + "88ac")
 PASSWORD = "swordfish"
@@ -766,6 +766,35 @@ def test_n39_a_tip_that_falls_back_by_three_is_mined_on():
         node.extend(drop=3)
         engine.wait(lambda _: engine.updates()[-1].job.height == 3)
         assert source.submit(a_share(engine.updates()[-1].job, 99)).accepted
+
+
+def a_block(source: NodeSource, engine: FakeEngine) -> Share:
+    """An accepted block, and the next job is there."""
+    share = a_share(engine.updates()[-1].job)
+    assert source.submit(share).accepted
+    engine.wait(lambda _: engine.updates()[-1].job.previous == share.hash)
+    return share
+
+
+def test_a_lost_block_that_is_found_again_is_handed_in_again():
+    with FakeNode() as node, mining(node) as (source, engine):
+        engine.job()
+        ours = [a_block(source, engine) for _ in range(5)]
+        node.extend(drop=3)
+        eventually(lambda: [block.on_chain for block in source.blocks] == [True] * 2 + [False] * 3)
+        assert source.submit(ours[2]).accepted
+        assert [block.on_chain for block in source.blocks] == [True, True, False, False, True]
+        engine.wait(lambda _: engine.updates()[-1].job.previous == ours[2].hash)
+
+
+def test_a_duplicate_of_a_block_in_the_chain_is_stale_and_the_next_job_follows():
+    with FakeNode() as node, mining(node) as (source, engine):
+        engine.job()
+        ours = a_block(source, engine)
+        verdict = source.submit(ours)
+        assert (verdict.outcome, verdict.reason) == (Outcome.STALE, "duplicate")
+        assert node.calls.count("submitblock") == 1
+        assert source.submit(a_share(engine.updates()[-1].job)).accepted
 
 
 def test_n40_a_node_that_came_back_with_another_chain_is_refused(caplog):

@@ -80,10 +80,13 @@ class NothingListens(SourceUnavailable):
     """The host is there, and no program has that port open: whatever we had with it is over."""
 
 
+_chance = random.Random().random  # not the global one: a program that embeds us may have seeded it
+
+
 class Backoff:
     """How long to wait before the next attempt: twice as long each time, jittered, capped."""
 
-    def __init__(self, first: float, most: float, chance: Callable[[], float] = random.random) -> None:
+    def __init__(self, first: float, most: float, chance: Callable[[], float] = _chance) -> None:
         """Seconds. `chance` gives numbers in 0 ... 1."""
         self._first, self._most, self._chance = first, most, chance
         self._failures = 0

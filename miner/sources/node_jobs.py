@@ -148,8 +148,8 @@ class NodeJobs:
     # -- blocks ------------------------------------------------------------------------------------
 
     def has(self, share: Share) -> bool:
-        """Whether this block was accepted before."""
-        return any(share.hash == block.hash for block in self.blocks)
+        """Whether this block was accepted before, and has not been lost since."""
+        return any(share.hash == block.hash and block.on_chain for block in self.blocks)
 
     def judged(self, verdict: Verdict) -> None:
         """A job is over: the next template is taken even if it is the same."""
@@ -158,6 +158,9 @@ class NodeJobs:
             return
         with self._lock:
             if verdict.accepted and job.height is not None:
+                lost = [block for block in self._blocks if block.hash == verdict.share.hash]
+                for block in lost:  # found again: its node had come back without its chain
+                    self._blocks.remove(block)
                 self._blocks.append(FoundBlock(job.height, verdict.share.hash))
             if verdict.outcome in (Outcome.ACCEPTED, Outcome.STALE):
                 self._beaten = job.previous
@@ -174,7 +177,9 @@ class NodeJobs:
             held = node.holds(block.hash, block.height)
             if held is None or held == block.on_chain:
                 continue
-            self._blocks[self._blocks.index(block)] = replace(block, on_chain=held)
+            with self._lock:
+                if block in self._blocks:  # else it was found again meanwhile
+                    self._blocks[self._blocks.index(block)] = replace(block, on_chain=held)
             what = "back in" if held else "no longer in"
             changes.append(
                 f"our block {display_hex(block.hash)} at height {block.height} is {what} the best chain"

@@ -278,7 +278,9 @@ class NodeSource:
     def submit(self, share: Share) -> Verdict:
         """Hand in a block; tries for as long as no node has judged it, up to a limit: then it is UNKNOWN."""
         if self._jobs.has(share):
-            return Verdict(share, Outcome.STALE, "duplicate")
+            verdict = Verdict(share, Outcome.STALE, "duplicate")
+            self._judged(verdict)  # the next job must follow all the same
+            return verdict
         giver = self._jobs.giver(share) or self._nodes[self._at]
         # BIP 23: submissions MUST be made to the same server that issued the job; clients MAY attempt to
         # submit to other servers if, and only if, the original server cannot be reached.
