@@ -39,6 +39,8 @@ class Form:
     """Whether it scans one version only."""
     replaces: frozenset[str] = frozenset()
     """Forms that are never faster where this one runs."""
+    rival: str = ""
+    """The form that is faster or slower than this as the core's other hyperthread is busy; empty: none."""
 
     @property
     def features(self) -> str:
@@ -53,29 +55,32 @@ _AVX512: Final = _AVX2 | {"avx512f", "avx512vl", "avx512bw", "avx512dq"}
 _SHA: Final = frozenset({"sha", "sse4.1"})
 
 
-def _sha_avx512(single: bool) -> ShaForm:
-    # 256 bits: 512-bit rotates and `sha256rnds2` get in each other's way.
-    groups, stretch = ((6, 6, 4), 32) if single else ((6, 5, 5), 16)
-    return ShaForm(Lanes(8, ternary=True, plain_xor=True), groups, stretch, single)
-
-
-def _sha_avx2(single: bool) -> ShaForm:
-    return ShaForm(Lanes(8), (6, 5, 5), 48, single)
+_WOVEN: Final = Lanes(8, ternary=True, plain_xor=True)
+"""256 bits: 512-bit rotates and `sha256rnds2` get in each other's way."""
 
 
 FORMS: Final = (
     Form(
         "sha-avx512-single",
-        lambda: _sha_avx512(single=True),
+        lambda: ShaForm(_WOVEN, (6, 6, 4), 32, single=True),
         *(_SHA | _AVX512, "x86-64-v4"),
         single=True,
-        replaces=frozenset({"sha-avx512", "sha-avx2-single", "sha-avx2"}),
+        replaces=frozenset({"sha-avx512-long", "sha-avx512", "sha-avx2-single", "sha-avx2"}),
+    ),
+    # Two groups leave fewer gaps than three, but more code than half a cache of decoded instructions holds.
+    Form(
+        "sha-avx512-long",
+        lambda: ShaForm(_WOVEN, (9, 7), 48),
+        *(_SHA | _AVX512, "x86-64-v4"),
+        replaces=frozenset({"sha-avx2"}),
+        rival="sha-avx512",
     ),
     Form(
         "sha-avx512",
-        lambda: _sha_avx512(single=False),
+        lambda: ShaForm(_WOVEN, (6, 5, 5), 16),
         *(_SHA | _AVX512, "x86-64-v4"),
         replaces=frozenset({"sha-avx2"}),
+        rival="sha-avx512-long",
     ),
     Form(
         "avx512",
@@ -85,12 +90,12 @@ FORMS: Final = (
     ),
     Form(
         "sha-avx2-single",
-        lambda: _sha_avx2(single=True),
+        lambda: ShaForm(Lanes(8), (6, 5, 5), 48, single=True),
         *(_SHA | _AVX2, "x86-64-v3"),
         single=True,
         replaces=frozenset({"sha-avx2"}),
     ),
-    Form("sha-avx2", lambda: _sha_avx2(single=False), _SHA | _AVX2, "x86-64-v3"),
+    Form("sha-avx2", lambda: ShaForm(Lanes(8), (6, 5, 5), 48), _SHA | _AVX2, "x86-64-v3"),
     Form("avx2", lambda: VectorForm(Lanes(8)), _AVX2, "x86-64-v3", replaces=frozenset({"generic"})),
     Form("generic", lambda: VectorForm(Lanes(4))),
 )

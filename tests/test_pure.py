@@ -11,6 +11,7 @@ PURE = (
     "miner/errors.py miner/header.py miner/target.py miner/untrusted.py miner/params.py miner/transaction.py "
     "miner/block.py miner/address.py miner/work.py miner/header_rules.py miner/rules.py miner/seal.py "
     "miner/template_fields.py miner/template.py miner/pace.py miner/estimate.py miner/backends/known_hits.py "
+    "miner/backends/choice.py "
     "miner/stratum_params.py miner/stratum_wire.py miner/stratum_jobs.py miner/stratum_events.py "
     "miner/stratum.py kernels/sha256.py kernels/program.py kernels/sums.py kernels/trace.py kernels/search.py"
 ).split()

@@ -2,7 +2,8 @@
 
 The code is made by LLVM through llvmlite, which comes with Numba
 (docs/decisions/0010-llvm-without-numbas-front-end.md). There are several forms
-of it; which is fastest is measured once and kept on disk with the code.
+of it; which is fastest is measured once and kept on disk with the code. One that has
+a rival for crowded cores is used in turn with it, by each thread as it does better.
 
 A range is cut into chunks that get shorter towards its end. Each thread takes the next one, and
 none holds the GIL while it hashes: a slower core gets fewer, and all end within 0.3 ms of each other.
@@ -10,6 +11,7 @@ none holds the GIL while it hashes: a slower core gets fewer, and all end within
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +19,9 @@ from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from miner.backends.choice import Choice
 from miner.backends.pieces import Pieces
 from miner.backends.protocol import Backend, DeviceInfo, check_nonces, check_threads
 from miner.errors import DeviceFault, DeviceUnavailable
@@ -38,8 +41,15 @@ SIBLINGS = 8
 LEAST_CHUNK = 1 << 14
 """Hashes that outweigh a call, 0.3 ms: what one thread waits for another at most, at the end of a scan."""
 
-TRIAL_HASHES, TRIALS = 1 << 17, 5
-"""One trial of a form is some 3 ms; the best of five counts, since nothing but noise makes one slower."""
+TELLING_CHUNK = 1 << 17
+"""Hashes from which a chunk, 3 ms, tells how fast its code is; in shorter ones the call counts."""
+
+TRIAL_HASHES, TRIALS = 1 << 17, 8
+"""One trial of a form is some 3 ms; the best of eight counts, since nothing but noise makes one slower."""
+
+
+_clock = time.thread_time if time.get_clock_info("thread_time").resolution < 1e-4 else time.perf_counter
+"""This thread's own time, where that is told finely enough; on Windows it comes in 16 ms."""
 
 
 class NumbaBackend:
@@ -51,7 +61,8 @@ class NumbaBackend:
     def __init__(self, threads: int, form: "Form | None" = None) -> None:
         self.threads = threads
         self._form = form
-        self._searches: dict[bool, Search] = {}
+        self._searches: dict[bool, tuple[Search, ...]] = {}
+        self._threads = threading.local()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="numba") if threads > 1 else None
         self._prepared: _Prepared | None = None
         self._closed = False
@@ -63,7 +74,7 @@ class NumbaBackend:
         check_nonces(nonces)
         if not nonces:
             return []
-        if len(work.versions) > 1 and self._search(len(work.versions)).form.single:
+        if len(work.versions) > 1 and self._rivals(len(work.versions))[0].form.single:
             alone = [replace(work, versions=(version,)) for version in work.versions]
             return sorted(hit for one in alone for hit in self.scan(one, nonces))
         prepared = self._prepare(work)
@@ -85,44 +96,65 @@ class NumbaBackend:
 
     def describe(self) -> str:
         """The forms in use, by name."""
-        names = {search.form.name for search in self._searches.values()}
+        names = {search.form.name for rivals in self._searches.values() for search in rivals}
         return ", ".join(sorted(names)) or "not yet compiled"
 
     def _prepare(self, work: Work) -> "_Prepared":
         if self._prepared is None or self._prepared.work is not work:
-            self._prepared = _Prepared(work, self._search(len(work.versions)))
+            self._prepared = _Prepared(work, self._rivals(len(work.versions)))
         return self._prepared
 
-    def _search(self, versions: int) -> "Search":
+    def _rivals(self, versions: int) -> "tuple[Search, ...]":
         single = versions == 1
         if single not in self._searches:
-            self._searches[single] = load(self._form) if self._form else fastest(versions)
+            found = load(self._form) if self._form else fastest(versions)
+            self._searches[single] = (found,) if self._form else (found, *rival(found))
         return self._searches[single]
 
     def _scan_chunks(self, prepared: "_Prepared", chunks: Pieces) -> list[Hit]:
-        scratch = prepared.search.scratch()
-        hits: list[Hit] = []
+        thread, hits = self._thread(prepared.rivals), list[Hit]()
         for nonces in chunks:
-            hits += prepared.hits(nonces, scratch)
+            hashes = len(nonces) * len(prepared.work.versions)
+            telling = hashes >= TELLING_CHUNK
+            code = thread.choice.next() if telling else thread.choice.best
+            started = _clock()
+            hits += prepared.hits(code, nonces, thread.scratches[code])
+            if telling:
+                thread.choice.learn(code, hashes, _clock() - started)
         return hits
+
+    def _thread(self, rivals: "tuple[Search, ...]") -> "_Thread":
+        """What this thread keeps from scan to scan."""
+        known: dict[tuple[Search, ...], _Thread] = self._threads.__dict__.setdefault("known", {})
+        if rivals not in known:
+            known[rivals] = _Thread(Choice(len(rivals)), [search.scratch() for search in rivals])
+        return known[rivals]
+
+
+class _Thread(NamedTuple):
+    """One thread's own, for one set of rivals."""
+
+    choice: Choice
+    scratches: "list[Scratch]"
 
 
 class _Prepared:
     """A work as the threads need it."""
 
-    def __init__(self, work: Work, search: "Search") -> None:
+    def __init__(self, work: Work, rivals: "tuple[Search, ...]") -> None:
         self.work = work
-        self.search = search
-        self._words = search.words(work.midstates, work.tail)
+        self.rivals = rivals
+        self._words = [search.words(work.midstates, work.tail) for search in rivals]
         self._mask = top_mask(work.target)
         versions = len(work.versions)
-        self.most = search.nonces_in_chunk(versions)
+        self.most = min(search.nonces_in_chunk(versions) for search in rivals)
         self.least = min(max(LEAST_CHUNK // versions, 1), self.most)
 
-    def hits(self, nonces: range, scratch: "Scratch") -> list[Hit]:
-        """The candidates whose whole hash meets the target."""
+    def hits(self, code: int, nonces: range, scratch: "Scratch") -> list[Hit]:
+        """The candidates whose whole hash meets the target, by this one of the rivals."""
         work, versions = self.work, self.work.versions
-        found = self.search.candidates(self._words, len(versions), nonces, self._mask, scratch)
+        search, words = self.rivals[code], self._words[code]
+        found = search.candidates(words, len(versions), nonces, self._mask, scratch)
         candidates = (Hit(nonce, versions[index]) for nonce, index in found)
         return [hit for hit in candidates if _value(work.header_of(hit)) <= work.target]
 
@@ -171,6 +203,15 @@ def fastest(versions: int) -> "Search":
     return searches[0]
 
 
+def rival(search: "Search") -> list["Search"]:
+    """Its form's rival, if there is one; one that LLVM refuses is none."""
+    from kernels import native
+
+    with suppress(DeviceFault):
+        return [load(form) for form in native.supported() if form.name == search.form.rival]
+    return []
+
+
 def _loaded(forms: Sequence["Form"]) -> list["Search"]:
     searches, faults = [], []
     for form in forms:
@@ -188,17 +229,17 @@ def _by_speed(searches: list["Search"], versions: int) -> list["Search"]:
     seconds = dict.fromkeys(searches, float("inf"))
     for _ in range(TRIALS):
         for search in searches:  # in turn, so that a busy moment of the machine meets all of them
-            seconds[search] = min(seconds[search], _trial(_Prepared(work, search)))
+            seconds[search] = min(seconds[search], _trial(_Prepared(work, (search,))))
     return sorted(searches, key=lambda search: seconds[search])
 
 
 def _trial(prepared: _Prepared) -> float:
     """Seconds of this thread per hash."""
     nonces = range(TRIAL_HASHES // len(prepared.work.versions))
-    scratch = prepared.search.scratch()
-    start = time.thread_time()
-    prepared.hits(nonces, scratch)
-    return time.thread_time() - start
+    scratch = prepared.rivals[0].scratch()
+    start = _clock()
+    prepared.hits(0, nonces, scratch)
+    return _clock() - start
 
 
 def open(selector: str | None, threads: int | None) -> Backend:
