@@ -99,7 +99,7 @@ def _about(row: Row) -> list[str]:
 def _engine(rows: tuple[EngineRow, ...]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="under the engine", title_justify="left")
     table.add_column("backend", no_wrap=True, style="bold")
-    for heading in ("hash rate", "alone", "duty", "shares", "expected", "stops in", "worst"):
+    for heading in ("hash rate", "alone", "duty", "shares", "due", "stop", "worst"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -112,6 +112,8 @@ def _engine(rows: tuple[EngineRow, ...]) -> Table:
             f"{1000 * row.stop_median:.0f} ms",
             f"{1000 * row.stop_worst:.0f} ms",
         )
+    table.caption = "due: shares by the hashes counted; stop: from a new tip to the last hash on the old"
+    table.caption_justify = "left"
     return table
 
 

@@ -75,6 +75,13 @@ def test_sweeps_and_engine_runs_have_tables_of_their_own():
     assert "26 ms" in text
 
 
+def test_no_cell_of_the_engines_table_is_cut_at_80_columns():
+    engine = EngineRow("multiprocess", 30.0, 1_770_000_000, 60e6, 1180, 1200.0, 58, 0.026, 0.105)
+    text = printed(table.show, replace(results(), engine=(engine,)), width=80)
+    assert "…" not in text
+    assert "105 ms" in text
+
+
 def test_a_backend_with_brackets_in_its_reason_is_printed_as_it_is():
     odd = replace(ABSENT, reason="pip install 'nonceforge[cuda12]'")
     assert "nonceforge[cuda12]" in printed(table.show, results(refused=[odd]))
