@@ -44,6 +44,14 @@ def test_one_odd_turn_changes_nothing_for_long() -> None:
     assert taken.count(0) > taken.count(1)
 
 
+def test_what_was_forgotten_is_tried_again() -> None:
+    choice = Choice(2)
+    costs(choice, [1.8, 1.2], 10)
+    choice.forget()
+    taken = costs(choice, [1.0, 1.1], 10)
+    assert taken == [0, 1, *[0] * 8]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_all_codes_are_tried_again_and_again(count: int) -> None:
     taken = costs(Choice(count), [1.0] * count, 20 * PROBE_EVERY)

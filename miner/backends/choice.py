@@ -16,6 +16,10 @@ class Choice:
         self.best = 0
         """The code that cost least lately."""
 
+    def forget(self) -> None:
+        """Try them all again: it has been too long, and the neighbour may be another."""
+        self._costs = [0.0] * len(self._costs)
+
     def next(self) -> int:
         """The code to use for this turn: 0 ... count - 1."""
         self._turn += 1

@@ -16,10 +16,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from miner.backends.choice import Choice
 from miner.backends.pieces import Pieces
@@ -43,6 +43,9 @@ LEAST_CHUNK = 1 << 14
 
 TELLING_CHUNK = 1 << 17
 """Hashes from which a chunk, 3 ms, tells how fast its code is; in shorter ones the call counts."""
+
+LONG_AGO = 0.25
+"""Seconds without a scan after which nothing is known of a core's neighbour any more."""
 
 TRIAL_HASHES, TRIALS = 1 << 17, 8
 """One trial of a form is some 3 ms; the best of eight counts, since nothing but noise makes one slower."""
@@ -113,6 +116,8 @@ class NumbaBackend:
 
     def _scan_chunks(self, prepared: "_Prepared", chunks: Pieces) -> list[Hit]:
         thread, hits = self._thread(prepared.rivals), list[Hit]()
+        if time.monotonic() - thread.used > LONG_AGO:
+            thread.choice.forget()
         for nonces in chunks:
             hashes = len(nonces) * len(prepared.work.versions)
             telling = hashes >= TELLING_CHUNK
@@ -121,6 +126,7 @@ class NumbaBackend:
             hits += prepared.hits(code, nonces, thread.scratches[code])
             if telling:
                 thread.choice.learn(code, hashes, _clock() - started)
+        thread.used = time.monotonic()
         return hits
 
     def _thread(self, rivals: "tuple[Search, ...]") -> "_Thread":
@@ -131,11 +137,14 @@ class NumbaBackend:
         return known[rivals]
 
 
-class _Thread(NamedTuple):
+@dataclass
+class _Thread:
     """One thread's own, for one set of rivals."""
 
     choice: Choice
     scratches: "list[Scratch]"
+    used: float = 0.0
+    """When it scanned last, by time.monotonic."""
 
 
 class _Prepared:
