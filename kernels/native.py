@@ -39,8 +39,8 @@ class Form:
     """Whether it scans one version only."""
     replaces: frozenset[str] = frozenset()
     """Forms that are never faster where this one runs."""
-    rival: str = ""
-    """The form that is faster or slower than this as the core's other hyperthread is busy; empty: none."""
+    crowded: str = ""
+    """The form that is faster where the core's other hyperthread is busy; empty: this one."""
 
     @property
     def features(self) -> str:
@@ -72,15 +72,14 @@ FORMS: Final = (
         "sha-avx512-long",
         lambda: ShaForm(_WOVEN, (9, 7), 48),
         *(_SHA | _AVX512, "x86-64-v4"),
-        replaces=frozenset({"sha-avx2"}),
-        rival="sha-avx512",
+        replaces=frozenset({"sha-avx512", "sha-avx2"}),
+        crowded="sha-avx512",
     ),
     Form(
         "sha-avx512",
         lambda: ShaForm(_WOVEN, (6, 5, 5), 16),
         *(_SHA | _AVX512, "x86-64-v4"),
         replaces=frozenset({"sha-avx2"}),
-        rival="sha-avx512-long",
     ),
     Form(
         "avx512",

@@ -275,7 +275,7 @@ def test_the_fastest_form_is_measured_once(tmp_path: Path, monkeypatch: pytest.M
     assert numba.fastest(8).form is chosen
     code_cache.keep("fastest", b"no such form")
     monkeypatch.setattr(
-        numba, "_trial", lambda prepared: float(prepared.rivals[0].form.name != forms[-1].name)
+        numba, "_trial", lambda prepared: float(prepared.codes[0].form.name != forms[-1].name)
     )
     assert numba.fastest(8).form is forms[-1]
 

@@ -1,36 +1,52 @@
-"""Which of several codes is faster right now: a core's neighbour decides that, and he comes and goes."""
+"""Which of two codes suits a core right now: one is faster alone, the other beside a busy neighbour.
 
-PROBE_EVERY = 32
-"""Turns from one try of another code to the next: a tenth of a second, and 1.5 % of the time at the worst."""
+The neighbour, on the core's other hyperthread, comes and goes within milliseconds. What a code did some
+time ago says nothing, so neither is tried for its own sake. But the second tells by its own cost whether
+there is a neighbour, and only when there is none does the first get a turn; it keeps the turns while it
+does better than the second ever did. So a mistake costs one turn, and repeated ones get rarer.
+"""
 
-WEIGHT = 0.25
-"""Of the latest turn of the code in use, whose costs are averaged; of another the last try is believed."""
+from typing import Final
+
+ALONE: Final = 0
+"""The code that is faster on a core of its own."""
+
+BESIDE: Final = 1
+"""The code that suffers less from a neighbour."""
+
+QUIET: Final = 1.04
+"""Times its least cost: what the second code costs at most where there is no neighbour."""
+
+PATIENCE: Final = 4
+"""Quiet turns, one after the other, before the first code is tried."""
+
+MOST_PATIENCE: Final = 256
+"""It doubles each time that the first code then disappoints: beside one who never sleeps, 0.1 % is lost."""
+
+FADING: Final = 1.0001
+"""By what the least cost grows each turn: in the end a clock that stays low is no neighbour."""
 
 
 class Choice:
-    """One thread's choice, learned from what each of `count` codes cost it lately."""
+    """One thread's choice between two codes, or between one and nothing."""
 
-    def __init__(self, count: int) -> None:
-        self._costs = [0.0] * count  # seconds per hash; nothing is cheaper than what was never tried
-        self._turn = 0
-        self.best = 0
-        """The code that cost least lately."""
+    def __init__(self, codes: int) -> None:
+        self.code = BESIDE if codes > 1 else ALONE
+        """The code to use for the next turn."""
+        self._least = float("inf")  # cost of BESIDE without a neighbour
+        self._quiet = 0
+        self._patience = PATIENCE
+        self._on_trial = False
 
-    def forget(self) -> None:
-        """Try them all again: it has been too long, and the neighbour may be another."""
-        self._costs = [0.0] * len(self._costs)
-
-    def next(self) -> int:
-        """The code to use for this turn: 0 ... count - 1."""
-        self._turn += 1
-        self.best = self._costs.index(min(self._costs))
-        others = len(self._costs) - 1
-        if others and self._turn % PROBE_EVERY == 0:
-            return (self.best + 1 + self._turn // PROBE_EVERY % others) % len(self._costs)
-        return self.best
-
-    def learn(self, code: int, hashes: int, seconds: float) -> None:
-        """What a turn of this code has cost, in seconds of the thread's own."""
-        cost, known = max(seconds, 1e-9) / hashes, self._costs[code]
-        averaged = known and code == self.best
-        self._costs[code] = known + WEIGHT * (cost - known) if averaged else cost
+    def learn(self, cost: float) -> None:
+        """What this turn has cost with `code`: seconds of the thread's own per hash."""
+        if self.code == BESIDE:
+            self._least = min(self._least * FADING, cost)
+            self._quiet = self._quiet + 1 if cost <= QUIET * self._least else 0
+            if self._quiet >= self._patience:
+                self.code, self._on_trial, self._quiet = ALONE, True, 0
+        else:
+            if cost > self._least:
+                self.code = BESIDE
+                self._patience = min(2 * self._patience, MOST_PATIENCE) if self._on_trial else PATIENCE
+            self._on_trial = False

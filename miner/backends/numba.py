@@ -2,8 +2,8 @@
 
 The code is made by LLVM through llvmlite, which comes with Numba
 (docs/decisions/0010-llvm-without-numbas-front-end.md). There are several forms
-of it; which is fastest is measured once and kept on disk with the code. One that has
-a rival for crowded cores is used in turn with it, by each thread as it does better.
+of it; which is fastest is measured once and kept on disk with the code. Where that has
+another form for crowded cores, each thread takes what suits its core at the moment.
 
 A range is cut into chunks that get shorter towards its end. Each thread takes the next one, and
 none holds the GIL while it hashes: a slower core gets fewer, and all end within 0.3 ms of each other.
@@ -41,11 +41,8 @@ SIBLINGS = 8
 LEAST_CHUNK = 1 << 14
 """Hashes that outweigh a call, 0.3 ms: what one thread waits for another at most, at the end of a scan."""
 
-TELLING_CHUNK = 1 << 17
-"""Hashes from which a chunk, 3 ms, tells how fast its code is; in shorter ones the call counts."""
-
-LONG_AGO = 0.25
-"""Seconds without a scan after which nothing is known of a core's neighbour any more."""
+TURN = 1 << 17
+"""Hashes after which a thread may change its code: 2.5 ms. The call, 10 us, does not show in it."""
 
 TRIAL_HASHES, TRIALS = 1 << 17, 8
 """One trial of a form is some 3 ms; the best of eight counts, since nothing but noise makes one slower."""
@@ -64,7 +61,7 @@ class NumbaBackend:
     def __init__(self, threads: int, form: "Form | None" = None) -> None:
         self.threads = threads
         self._form = form
-        self._searches: dict[bool, tuple[Search, ...]] = {}
+        self._searches: dict[bool, tuple[Search, ...]] = {}  # one, or two as choice.ALONE and BESIDE say
         self._threads = threading.local()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="numba") if threads > 1 else None
         self._prepared: _Prepared | None = None
@@ -77,7 +74,7 @@ class NumbaBackend:
         check_nonces(nonces)
         if not nonces:
             return []
-        if len(work.versions) > 1 and self._rivals(len(work.versions))[0].form.single:
+        if len(work.versions) > 1 and self._codes(len(work.versions))[0].form.single:
             alone = [replace(work, versions=(version,)) for version in work.versions]
             return sorted(hit for one in alone for hit in self.scan(one, nonces))
         prepared = self._prepare(work)
@@ -99,70 +96,62 @@ class NumbaBackend:
 
     def describe(self) -> str:
         """The forms in use, by name."""
-        names = {search.form.name for rivals in self._searches.values() for search in rivals}
+        names = {search.form.name for codes in self._searches.values() for search in codes}
         return ", ".join(sorted(names)) or "not yet compiled"
 
     def _prepare(self, work: Work) -> "_Prepared":
         if self._prepared is None or self._prepared.work is not work:
-            self._prepared = _Prepared(work, self._rivals(len(work.versions)))
+            self._prepared = _Prepared(work, self._codes(len(work.versions)))
         return self._prepared
 
-    def _rivals(self, versions: int) -> "tuple[Search, ...]":
+    def _codes(self, versions: int) -> "tuple[Search, ...]":
         single = versions == 1
         if single not in self._searches:
-            found = load(self._form) if self._form else fastest(versions)
-            self._searches[single] = (found,) if self._form else (found, *rival(found))
+            self._searches[single] = (load(self._form),) if self._form else with_crowded(fastest(versions))
         return self._searches[single]
 
     def _scan_chunks(self, prepared: "_Prepared", chunks: Pieces) -> list[Hit]:
-        thread, hits = self._thread(prepared.rivals), list[Hit]()
-        if time.monotonic() - thread.used > LONG_AGO:
-            thread.choice.forget()
+        thread, hits = self._thread(prepared.codes), list[Hit]()
         for nonces in chunks:
-            hashes = len(nonces) * len(prepared.work.versions)
-            telling = hashes >= TELLING_CHUNK
-            code = thread.choice.next() if telling else thread.choice.best
-            started = _clock()
+            code, started = thread.choice.code, _clock()
             hits += prepared.hits(code, nonces, thread.scratches[code])
-            if telling:
-                thread.choice.learn(code, hashes, _clock() - started)
-        thread.used = time.monotonic()
+            if len(nonces) >= prepared.most:
+                hashes = len(nonces) * len(prepared.work.versions)
+                thread.choice.learn((_clock() - started) / hashes)
         return hits
 
-    def _thread(self, rivals: "tuple[Search, ...]") -> "_Thread":
+    def _thread(self, codes: "tuple[Search, ...]") -> "_Thread":
         """What this thread keeps from scan to scan."""
         known: dict[tuple[Search, ...], _Thread] = self._threads.__dict__.setdefault("known", {})
-        if rivals not in known:
-            known[rivals] = _Thread(Choice(len(rivals)), [search.scratch() for search in rivals])
-        return known[rivals]
+        if codes not in known:
+            known[codes] = _Thread(Choice(len(codes)), [search.scratch() for search in codes])
+        return known[codes]
 
 
 @dataclass
 class _Thread:
-    """One thread's own, for one set of rivals."""
+    """One thread's own, for these codes."""
 
     choice: Choice
     scratches: "list[Scratch]"
-    used: float = 0.0
-    """When it scanned last, by time.monotonic."""
 
 
 class _Prepared:
     """A work as the threads need it."""
 
-    def __init__(self, work: Work, rivals: "tuple[Search, ...]") -> None:
+    def __init__(self, work: Work, codes: "tuple[Search, ...]") -> None:
         self.work = work
-        self.rivals = rivals
-        self._words = [search.words(work.midstates, work.tail) for search in rivals]
+        self.codes = codes
+        self._words = [search.words(work.midstates, work.tail) for search in codes]
         self._mask = top_mask(work.target)
         versions = len(work.versions)
-        self.most = min(search.nonces_in_chunk(versions) for search in rivals)
+        self.most = min(max(TURN // versions, 1), *(search.nonces_in_chunk(versions) for search in codes))
         self.least = min(max(LEAST_CHUNK // versions, 1), self.most)
 
     def hits(self, code: int, nonces: range, scratch: "Scratch") -> list[Hit]:
-        """The candidates whose whole hash meets the target, by this one of the rivals."""
+        """The candidates whose whole hash meets the target, by this one of the codes."""
         work, versions = self.work, self.work.versions
-        search, words = self.rivals[code], self._words[code]
+        search, words = self.codes[code], self._words[code]
         found = search.candidates(words, len(versions), nonces, self._mask, scratch)
         candidates = (Hit(nonce, versions[index]) for nonce, index in found)
         return [hit for hit in candidates if _value(work.header_of(hit)) <= work.target]
@@ -212,13 +201,13 @@ def fastest(versions: int) -> "Search":
     return searches[0]
 
 
-def rival(search: "Search") -> list["Search"]:
-    """Its form's rival, if there is one; one that LLVM refuses is none."""
+def with_crowded(search: "Search") -> "tuple[Search, ...]":
+    """The code, and the one for crowded cores if its form has one; one that LLVM refuses is none."""
     from kernels import native
 
     with suppress(DeviceFault):
-        return [load(form) for form in native.supported() if form.name == search.form.rival]
-    return []
+        return (search, *(load(form) for form in native.supported() if form.name == search.form.crowded))
+    return (search,)
 
 
 def _loaded(forms: Sequence["Form"]) -> list["Search"]:
@@ -245,7 +234,7 @@ def _by_speed(searches: list["Search"], versions: int) -> list["Search"]:
 def _trial(prepared: _Prepared) -> float:
     """Seconds of this thread per hash."""
     nonces = range(TRIAL_HASHES // len(prepared.work.versions))
-    scratch = prepared.rivals[0].scratch()
+    scratch = prepared.codes[0].scratch()
     start = _clock()
     prepared.hits(0, nonces, scratch)
     return _clock() - start
