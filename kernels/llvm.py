@@ -7,7 +7,7 @@ by themselves.
 Every *form* of the search is one function with the signature `SCAN`:
 
     uint64 scan(uint32 start, uint64 blocks, uint64 versions, uint32 mask,
-                const uint32 *words, void *scratch, uint64 *candidates)
+                const uint32 *words, uint64 *candidates)
 
 It hashes nonces start ... start + blocks * lanes - 1 (modulo 2**32), each with every version, and writes one
 entry for each block and version that has candidates: lanes whose last digest word has no bit of `mask` set.
@@ -26,7 +26,7 @@ from kernels.program import XOR3, Node, Op, evaluate
 
 I1, I32, I64, BYTES = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.IntType(8).as_pointer()
 
-SCAN = ir.FunctionType(I64, [I32, I64, I64, I32, BYTES, BYTES, BYTES])
+SCAN = ir.FunctionType(I64, [I32, I64, I64, I32, BYTES, BYTES])
 
 WORD = 4
 """Bytes of a word."""
@@ -38,10 +38,6 @@ class Lowered(Protocol):
     @property
     def nonces_per_block(self) -> int:
         """`scan` counts in these."""
-
-    @property
-    def scratch_bytes(self) -> int:
-        """Memory that `scan` needs, aligned to a page."""
 
     def shared_words(self, tail: bytes) -> list[int]:
         """The words of the prologue that every version shares; tail: header bytes 64-75."""
@@ -180,17 +176,20 @@ LINE = 64
 """Bytes of a cache line, and of the longest vectors."""
 
 
-def scan_builder() -> ir.IRBuilder:
-    """At the start of an empty `scan` in a module of its own."""
+def scan_builder(scratch_bytes: int = 1) -> tuple[ir.IRBuilder, Any]:
+    """At the start of an empty `scan` in a module of its own, with so much memory, aligned to a cache line.
+
+    The memory is on the stack, for two reasons (docs/decisions/0015-all-memory-on-the-stack.md). Vectors that
+    registers cannot hold go there, too, and LLVM aligns the stack only for what is there before it hands out
+    registers; else they lie across two cache lines. And pages that are neighbours never get in each other's
+    way in the first cache, as others do where their addresses are alike.
+    """
     function = ir.Function(ir.Module(), SCAN, "scan")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    # Vectors that registers cannot hold go to the stack. LLVM aligns it only for what is there before it
-    # hands out registers; else it begins at any multiple of 16, and vectors lie across two cache lines:
-    # 5 to 20 % slower, depending on where the caller's stack happens to be.
-    anchor = builder.alloca(I64)
-    anchor.align = LINE
-    builder.store(number(0), anchor)
-    return builder
+    scratch = builder.alloca(ir.IntType(8), size=scratch_bytes)
+    scratch.align = LINE
+    builder.store(number(0, ir.IntType(8)), scratch)  # so that it is there
+    return builder, scratch
 
 
 class Loop:

@@ -131,7 +131,7 @@ def compile_form(form: Form) -> bytes:
 
 
 class Search:
-    """A form's code, loaded. Any number of threads may call it, each with a `Scratch` of its own."""
+    """A form's code, loaded. Any number of threads may call it, each with `Entries` of its own."""
 
     def __init__(self, form: Form, code: bytes) -> None:
         _initialise()
@@ -148,7 +148,7 @@ class Search:
         self._scan = ctypes.CFUNCTYPE(
             ctypes.c_uint64,
             *(ctypes.c_uint32, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint32),
-            *[ctypes.c_void_p] * 3,
+            *[ctypes.c_void_p] * 2,
         )(address)
 
     def words(self, midstates: Sequence[Sequence[int]], tail: bytes) -> "ctypes.Array[ctypes.c_uint32]":
@@ -164,7 +164,7 @@ class Search:
         versions: int,
         nonces: range,
         mask: int,
-        scratch: "Scratch",
+        room: "Entries",
     ) -> list[tuple[int, int]]:
         """(nonce, index of version) of the hashes in whose last word no bit of mask is set.
 
@@ -172,8 +172,8 @@ class Search:
         """
         per_block = self.lowered.nonces_per_block
         blocks = -(-len(nonces) // per_block)
-        entries = scratch.entries(blocks * versions)
-        found = self._scan(nonces.start, blocks, versions, mask, words, scratch.buffers, entries)
+        entries = room.of(blocks * versions)
+        found = self._scan(nonces.start, blocks, versions, mask, words, entries)
         hits = []
         for entry in entries[:found]:
             block, version = divmod(entry >> 32, versions)
@@ -182,27 +182,19 @@ class Search:
         # The last block reaches past the end of the range.
         return [hit for hit in hits if hit[0] < nonces.stop]
 
-    def scratch(self) -> "Scratch":
-        """Memory for one thread."""
-        return Scratch(self.lowered.scratch_bytes)
-
     def nonces_in_chunk(self, versions: int) -> int:
         """The most nonces that one call of `candidates` should get."""
         return max(CHUNK // versions, 1) * self.lowered.nonces_per_block
 
 
-class Scratch:
-    """One thread's memory."""
+class Entries:
+    """One thread's memory for what its scans find."""
 
-    ALIGNMENT = 4096
-
-    def __init__(self, size: int) -> None:
-        self._memory = ctypes.create_string_buffer(size + self.ALIGNMENT)
-        self.buffers = -(-ctypes.addressof(self._memory) // self.ALIGNMENT) * self.ALIGNMENT
+    def __init__(self) -> None:
         self._entries = (ctypes.c_uint64 * (CHUNK + 1))()
 
-    def entries(self, count: int) -> "ctypes.Array[ctypes.c_uint64]":
-        """Room for so many entries, and one more."""
+    def of(self, count: int) -> "ctypes.Array[ctypes.c_uint64]":
+        """So many, and one more."""
         if len(self._entries) <= count:
             self._entries = (ctypes.c_uint64 * (count + 1))()
         return self._entries

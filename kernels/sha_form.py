@@ -82,11 +82,6 @@ class ShaForm:
         """One per lane."""
         return self.lanes.count
 
-    @property
-    def scratch_bytes(self) -> int:
-        """Two sets of buffers that take turns, and one for the first schedule that versions share."""
-        return 3 * self.buffers.size
-
     def shared_words(self, tail: bytes) -> list[int]:
         """The pairs of the uniform steps, then the words of the first schedule's prologue."""
         program = first_schedule()
@@ -112,8 +107,9 @@ class ShaForm:
 
     def module(self) -> ir.Module:
         """A module with the function `scan`."""
-        builder = scan_builder()
-        _Scan(self, builder).build()
+        # Two sets of buffers that take turns, and one for the first schedule that versions share.
+        builder, scratch = scan_builder(3 * self.buffers.size)
+        _Scan(self, builder, scratch).build()
         return builder.module
 
 
@@ -126,11 +122,12 @@ def weave(streams: Sequence[Sequence[Step]]) -> list[Step]:
 class _Scan:
     """The loop. A stage of delay d works on item `turn` - d, in the set of buffers of that item's parity."""
 
-    def __init__(self, form: ShaForm, builder: ir.IRBuilder) -> None:
+    def __init__(self, form: ShaForm, builder: ir.IRBuilder, scratch: ir.Value) -> None:
         self.form = form
         self.buffers = form.buffers
         self.args = builder.function.args
-        self.shared, self.scratch = self.args[4:6]
+        self.shared = self.args[4]
+        self.scratch = scratch
         self.builder = builder
         self.code = Code(builder, form.lanes)
         # A limit for LLVM's schedulers that is no instruction: they would undo the weaving.
@@ -139,7 +136,7 @@ class _Scan:
         self.limit_name = builder.module.add_metadata(["woven"])
 
     def build(self) -> None:
-        start, blocks, versions, mask, shared, scratch, entries = self.args
+        start, blocks, versions, mask, shared, entries = self.args
         builder, zero = self.builder, number(0)
         # Delays: of the first rounds; of the second rounds; of the result.
         first, second, last = (1, 3, 4) if self.form.single else (0, 2, 3)
@@ -154,7 +151,7 @@ class _Scan:
             at = Pointers(shared, row, sets[first % 2], sets[first % 2], sets[second % 2])
             streams.append(self._first_schedule(nonce, sets[0]))
         else:
-            common = builder.gep(scratch, [number(2 * self.buffers.size)])
+            common = builder.gep(self.scratch, [number(2 * self.buffers.size)])
             at = Pointers(shared, row, common, sets[first % 2], sets[second % 2])
             with builder.if_then(builder.icmp_unsigned("==", version, zero)):
                 self._run([self._first_schedule(nonce, common)])

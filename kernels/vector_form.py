@@ -14,8 +14,6 @@ from kernels.search import given, search
 class VectorForm:
     """The program as it is, one nonce per lane."""
 
-    scratch_bytes = 0
-
     def __init__(self, lanes: Lanes) -> None:
         self.lanes = lanes
         self.program = search(1)
@@ -35,7 +33,7 @@ class VectorForm:
 
     def module(self) -> ir.Module:
         """A module with the function `scan`."""
-        builder = scan_builder()
+        builder, _ = scan_builder()
         _Scan(self, builder).build()
         return builder.module
 
@@ -49,7 +47,7 @@ class _Scan:
         self.values: dict[Node, IrWord] = {}
 
     def build(self) -> None:
-        start, blocks, versions, mask, words, _, entries = self.args
+        start, blocks, versions, mask, words, entries = self.args
         builder, program, zero = self.builder, self.program, number(0)
 
         outer = Loop(builder, "block", [start, zero, zero])

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ from miner.errors import DeviceFault, DeviceUnavailable
 from miner.work import Hit, Work
 
 if TYPE_CHECKING:
-    from kernels.native import Form, Scratch, Search
+    from kernels.native import Entries, Form, Search
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class NumbaBackend:
         self.threads = threads
         self._form = form
         self._searches: dict[bool, tuple[Search, ...]] = {}  # one, or two as choice.ALONE and BESIDE say
-        self._threads = threading.local()
+        self._thread = _Thread()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="numba") if threads > 1 else None
         self._prepared: _Prepared | None = None
         self._closed = False
@@ -111,29 +111,25 @@ class NumbaBackend:
         return self._searches[single]
 
     def _scan_chunks(self, prepared: "_Prepared", chunks: Pieces) -> list[Hit]:
-        thread, hits = self._thread(prepared.codes), list[Hit]()
+        versions, hits = len(prepared.work.versions), list[Hit]()
+        choice = self._thread.choices.setdefault(versions, Choice(len(prepared.codes)))
         for nonces in chunks:
-            code, started = thread.choice.code, _clock()
-            hits += prepared.hits(code, nonces, thread.scratches[code])
+            started = _clock()
+            hits += prepared.hits(choice.code, nonces, self._thread.entries)
             if len(nonces) >= prepared.most:
-                hashes = len(nonces) * len(prepared.work.versions)
-                thread.choice.learn((_clock() - started) / hashes)
+                choice.learn((_clock() - started) / (len(nonces) * versions))
         return hits
 
-    def _thread(self, codes: "tuple[Search, ...]") -> "_Thread":
-        """What this thread keeps from scan to scan."""
-        known: dict[tuple[Search, ...], _Thread] = self._threads.__dict__.setdefault("known", {})
-        if codes not in known:
-            known[codes] = _Thread(Choice(len(codes)), [search.scratch() for search in codes])
-        return known[codes]
 
+class _Thread(threading.local):
+    """What each thread keeps for itself from scan to scan."""
 
-@dataclass
-class _Thread:
-    """One thread's own, for these codes."""
+    def __init__(self) -> None:
+        from kernels.native import Entries
 
-    choice: Choice
-    scratches: "list[Scratch]"
+        self.entries = Entries()
+        self.choices: dict[int, Choice] = {}
+        """By the number of versions, as a hash's cost depends on it."""
 
 
 class _Prepared:
@@ -148,11 +144,11 @@ class _Prepared:
         self.most = min(max(TURN // versions, 1), *(search.nonces_in_chunk(versions) for search in codes))
         self.least = min(max(LEAST_CHUNK // versions, 1), self.most)
 
-    def hits(self, code: int, nonces: range, scratch: "Scratch") -> list[Hit]:
+    def hits(self, code: int, nonces: range, entries: "Entries") -> list[Hit]:
         """The candidates whose whole hash meets the target, by this one of the codes."""
         work, versions = self.work, self.work.versions
         search, words = self.codes[code], self._words[code]
-        found = search.candidates(words, len(versions), nonces, self._mask, scratch)
+        found = search.candidates(words, len(versions), nonces, self._mask, entries)
         candidates = (Hit(nonce, versions[index]) for nonce, index in found)
         return [hit for hit in candidates if _value(work.header_of(hit)) <= work.target]
 
@@ -233,10 +229,12 @@ def _by_speed(searches: list["Search"], versions: int) -> list["Search"]:
 
 def _trial(prepared: _Prepared) -> float:
     """Seconds of this thread per hash."""
+    from kernels.native import Entries
+
     nonces = range(TRIAL_HASHES // len(prepared.work.versions))
-    scratch = prepared.codes[0].scratch()
+    entries = Entries()
     start = _clock()
-    prepared.hits(0, nonces, scratch)
+    prepared.hits(0, nonces, entries)
     return _clock() - start
 
 
