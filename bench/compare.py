@@ -14,7 +14,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
 from statistics import fmean, median
 
 from bench.feel import Run, Scan, scan_median, slopes
@@ -119,11 +118,9 @@ def _scans(row: Row, common: Sequence[str]) -> Run:
         waiting = math.log(1 - (timed.waited or 0.0)) if not row.gpu else 0.0
         scans = zip(timed.scan_hashes, timed.scan_seconds, strict=True)
         rates = [math.log(hashes / seconds) - waiting - clock for hashes, seconds in scans]
-        machine = [[math.log(values[place]) - clock for place in places] for values in timed.yardsticks]
-        # Of each scan, what was measured just before and just after.
-        around = [tuple(map(fmean, zip(*pair, strict=True))) for pair in pairwise(machine)]
-        around = around or [()] * len(rates)
-        run.append([Scan(rate, speeds) for rate, speeds in zip(rates, around, strict=True)])
+        machine = [tuple(math.log(values[place]) - clock for place in places) for values in timed.yardsticks]
+        machine = machine or [()] * len(rates)
+        run.append([Scan(rate, speeds) for rate, speeds in zip(rates, machine, strict=True)])
     return run
 
 

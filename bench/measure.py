@@ -3,13 +3,15 @@
 Devices are interleaved so that whatever the machine does hits all alike. A round is a series of
 scans as the engine sizes them, on real works whose hits are collected; creating the works is
 part of mining and is timed too. Between the scans of CPU devices the yardsticks are timed: how
-fast the machine is changes within tenths of a second (docs/decisions/0063).
+fast the machine is changes within tenths of a second (docs/decisions/0063). So the settings of a
+sweep take turns scan by scan.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import median
+from statistics import geometric_mean, median
+from typing import TypeVar
 
 from bench.energy import Meter, card_of, meter_for
 from bench.ground import BLOCK_EVERY, Ground, target_of
@@ -30,6 +32,8 @@ WARM_UP_ROUND = 1_000_001
 scan takes the next such round."""
 
 _BARREN = target_of(32)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,63 +145,125 @@ class Measurement:
 
     def interleave(self, candidates: Sequence[Candidate], on_round: Callable[[int], None]) -> None:
         """All rounds of all candidates. One that raises is dropped, with its fault."""
+        groups = _groups(candidates)
         for number in range(self.plan.rounds):
             # Another one starts each time: nobody always follows the same neighbour.
-            turn = number % max(len(candidates), 1)
-            for candidate in [*candidates[turn:], *candidates[:turn]]:
-                if not candidate.fault:
-                    self._take_turn(candidate, number)
+            for group in _rotated(groups, number):
+                self._take_turn([c for c in _rotated(group, number) if not c.fault], number)
             on_round(number + 1)
 
-    def _take_turn(self, candidate: Candidate, number: int) -> None:
+    def _take_turn(self, group: Sequence[Candidate], number: int) -> None:
         load, started = self._load(), self._clock()
-        try:
-            timed = self.timed_round(candidate, number)
-        except Exception as error:  # noqa: BLE001 - a device may raise anything; the others go on
-            candidate.fault = f"it raised {error!r:.200} in round {number}"
-            return
+        turns = [_Turn(self, candidate, number, apart=len(group) > 1) for candidate in group]
+        going = turns
+        while going:
+            for turn in going:
+                _scan_or_drop(turn)
+            going = [turn for turn in going if not (turn.over or turn.candidate.fault)]
         now = self._load()
         waited, others = now.waited_since(load), now.others_since(load, (self._clock() - started) * cores())
-        candidate.rounds.append(replace(timed, waited=waited, others=others))
-        candidate.throttles += (now.throttles or 0) - (load.throttles or 0)
-        if candidate.card:
-            _ask(candidate, candidate.card)
+        for turn in turns:
+            candidate = turn.candidate
+            if not candidate.fault:
+                candidate.rounds.append(replace(turn.round(), waited=waited, others=others))
+                candidate.throttles += (now.throttles or 0) - (load.throttles or 0)
+                if candidate.card:
+                    _ask(candidate, candidate.card)
 
     def timed_round(self, candidate: Candidate, number: int) -> Round:
         """Scan until the round is over; what every scan returned is kept, to be proven.
 
         Whatever the device raises.
         """
-        batches = self.ground.spans(number, candidate.versions, target_of(candidate.bits), candidate.batch)
-        clock, scan, measure = self._clock, candidate.device.scan, self._measure(candidate)
-        read = candidate.meter.read if candidate.meter else lambda: None
-        hashes: list[int] = []
-        seconds: list[float] = []
-        joules: list[float | None] = []
-        yardsticks, least = [measure()], self.plan.round_seconds
-        end = clock() + 3 * least  # a device that only pretends to scan would take forever to fill a round
-        while not seconds or (sum(seconds) < least and clock() < end):
-            before, started = read(), clock()
-            batch = next(batches)
-            hits = scan(batch.work, batch.nonces)
-            seconds.append(clock() - started)
-            after = read()
-            joules.append(after - before if after is not None and before is not None else None)
-            hashes.append(batch.hashes)
-            candidate.scans.append(Scanned(batch, hits))
-            yardsticks.append(measure())
+        turn = _Turn(self, candidate, number)
+        while not turn.over:
+            turn.scan()
+        return turn.round()
+
+    def now(self) -> float:
+        """The clock."""
+        return self._clock()
+
+
+class _Turn:
+    """One candidate's round, scan by scan. `apart`: others scan between its scans."""
+
+    def __init__(
+        self, measurement: Measurement, candidate: Candidate, number: int, *, apart: bool = False
+    ) -> None:
+        self.candidate = candidate
+        self._now, self._yardstick = measurement.now, measurement.yardstick
+        self._least, self._spent, self._apart = measurement.plan.round_seconds, 0.0, apart
+        ground, target = measurement.ground, target_of(candidate.bits)
+        self._batches = ground.spans(number, candidate.versions, target, candidate.batch)
+        self._hashes: list[int] = []
+        self._seconds: list[float] = []
+        self._joules: list[float | None] = []
+        self._around: list[tuple[float, ...]] = []
+        self._before: tuple[float, ...] = ()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has lasted long enough. A device that only pretends to scan would take forever."""
+        return sum(self._seconds) >= self._least or self._spent >= 3 * self._least
+
+    def scan(self) -> None:
+        """The next one, between two looks at the machine. Whatever the device raises."""
+        candidate, began = self.candidate, self._now()
+        if self._apart or not self._before:
+            self._before = self._measure()
+        energy, started = self._energy(), self._now()
+        batch = next(self._batches)
+        hits = candidate.device.scan(batch.work, batch.nonces)
+        self._seconds.append(self._now() - started)
+        after = self._energy()
+        self._joules.append(after - energy if after is not None and energy is not None else None)
+        self._hashes.append(batch.hashes)
+        candidate.scans.append(Scanned(batch, hits))
+        before, self._before = self._before, self._measure()
+        self._around.append(tuple(map(_between, before, self._before)))
+        self._spent += self._now() - began
+
+    def round(self) -> Round:
+        """What was measured."""
         return Round(
-            tuple(hashes),
-            tuple(round(took, 9) for took in seconds),
-            tuple(filter(None, yardsticks)),
-            joules=None if None in joules else sum(spent or 0.0 for spent in joules),
+            tuple(self._hashes),
+            tuple(round(took, 9) for took in self._seconds),
+            tuple(filter(None, self._around)),
+            joules=None if None in self._joules else sum(spent or 0.0 for spent in self._joules),
         )
 
-    def _measure(self, candidate: Candidate) -> Callable[[], tuple[float, ...]]:
+    def _measure(self) -> tuple[float, ...]:
         """How fast the machine is for this device, if that is wanted."""
-        if not candidate.yardsticks:
-            return tuple
-        return lambda: tuple(round(speed, 1) for speed in self.yardstick(candidate.threads))
+        return self._yardstick(self.candidate.threads) if self.candidate.yardsticks else ()
+
+    def _energy(self) -> float | None:
+        return self.candidate.meter.read() if self.candidate.meter else None
+
+
+def _between(before: float, after: float) -> float:
+    return round(geometric_mean((before, after)), 1)
+
+
+def _scan_or_drop(turn: _Turn) -> None:
+    try:
+        turn.scan()
+    except Exception as error:  # noqa: BLE001 - a device may raise anything; the others go on
+        turn.candidate.fault = f"it raised {error!r:.200} in round {len(turn.candidate.rounds)}"
+
+
+def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Who takes turns scan by scan rather than round by round: a sweep's settings, to be compared closely."""
+    groups: dict[object, list[Candidate]] = {}
+    for place, candidate in enumerate(candidates):
+        closely = candidate.sweep and candidate.batch_seconds is None
+        groups.setdefault((candidate.name, candidate.sweep) if closely else place, []).append(candidate)
+    return list(groups.values())
+
+
+def _rotated(items: Sequence[_T], places: int) -> list[_T]:
+    start = places % max(len(items), 1)
+    return [*items[start:], *items[:start]]
 
 
 def _ask(candidate: Candidate, card: Card) -> None:

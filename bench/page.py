@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench import plot
 from bench.results import Results, Row, dumps
+from bench.sweep_table import sweep_tables
 from bench.table import ONE_HASH, identity
 from bench.units import (
     DIFFICULTY_1,
@@ -122,20 +123,10 @@ def _method_cells(row: Row) -> list[str]:
 
 def _sweeps(results: Results) -> list[str]:
     parts = []
-    for kind in dict.fromkeys(row.sweep for row in results.rows if row.sweep):
-        rows = [row for row in results.rows if row.sweep == kind]
-        first = rows[0].rate.value
-        cells = (
-            [
-                _text(r.backend),
-                f"{getattr(r, kind):,}",
-                hash_rate(r.rate.value),
-                spread(r.rate),
-                times(r.rate.value / first),
-            ]
-            for r in rows
-        )
-        parts += [f"<h2>By {kind}</h2>", _table(["backend", kind, "hash rate", "±", "vs first"], cells)]
+    for sweep in sweep_tables(results):
+        cells = ([_text(cell) for cell in row] for row in sweep.rows)
+        parts += [f"<h2>By {sweep.kind}</h2>", _table(["backend", sweep.kind, *sweep.headings], cells)]
+        parts += [f"<p class=quiet>{_text(sweep.caption)}</p>"] if sweep.caption else []
     return parts
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.results import Results, Row
+from bench.scaling import scaling
 from bench.table import processor
 from bench.units import digits, hash_rate, percent
 
@@ -103,19 +104,19 @@ def _scaling(axes: "Axes", results: Results) -> None:
     most = max(row.threads for row in swept)
     axes.plot([1, most], [1, most], color=FAINT, linestyle="--", label="ideal")
     for place, backend in enumerate(dict.fromkeys(row.backend for row in swept)):
-        rows = sorted((row for row in swept if row.backend == backend), key=lambda row: row.threads)
-        one = rows[0].rate.value / rows[0].threads
-        low_high = [
-            [(row.rate.value - row.rate.low) / one for row in rows],
-            [(row.rate.high - row.rate.value) / one for row in rows],
-        ]
+        found = scaling(sorted((r for r in swept if r.backend == backend), key=lambda row: row.threads))
+        threads, rates = [one.threads for one in found], [one.interval for one in found]
+        low_high = [[rate.value - rate.low for rate in rates], [rate.high - rate.value for rate in rates]]
         colour, marker = COLOURS[place % len(COLOURS)], "osD^v"[place % 5]
-        threads, speedup = [row.threads for row in rows], [row.rate.value / one for row in rows]
+        speedup = [rate.value for rate in rates]
         axes.errorbar(threads, speedup, low_high, label=backend, color=colour, marker=marker, capsize=3)
-        given = [row.machine / rows[0].machine for row in rows if row.machine and rows[0].machine]
-        if place == 0 and given:
+        full = [(one.threads, one.rate_when_full) for one in found[1:] if one.rate_when_full]
+        if full:
+            axes.plot(*zip(*full, strict=True), marker, color=colour, mfc="none", ms=10, label="where full")
+        machine = [one.machine for one in found if one.machine]
+        if place == 0 and machine:
             # What the cores had to give at the time: two hyperthreads of one core are not two cores.
-            axes.plot(threads, given, color=FAINT, linestyle=":", marker="x", label="yardsticks beside it")
+            axes.plot(threads, machine, color=FAINT, linestyle=":", marker="x", label="yardsticks beside it")
     axes.set_xticks(sorted({row.threads for row in swept}))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("threads", color=INK)

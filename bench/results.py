@@ -8,12 +8,13 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from operator import truediv
 from statistics import geometric_mean, median
 
 from bench.decode import decode, encode
 from bench.spread import Interval, median_interval, outliers, variation
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the JSON layout. A change of meaning or a removed field raises it."""
 
 HEALTHS = ("clean", "noisy", "throttled", "shared")
@@ -28,8 +29,8 @@ class Round:
     scan_seconds: tuple[float, ...]
     """Wall time of each scan, the making of its work included."""
     yardsticks: tuple[tuple[float, ...], ...] = ()
-    """Before the first scan and after each: how fast each of the row's yardsticks was, in passes per second
-    of processor time, on as many threads as the device has. None for a card."""
+    """Around each scan: how fast each of the row's yardsticks was, in passes per second of processor time, on
+    as many threads as the device has; the mean of just before and just after. None for a card."""
     waited: float | None = None
     """Share of its time that the device's threads waited for a processor, 0 ... 1; null if unknown."""
     others: float | None = None
@@ -43,8 +44,8 @@ class Round:
             raise ValueError(f"{scans} scans have hashes, {len(self.scan_seconds)} have seconds")
         if min(self.scan_hashes) < 1:
             raise ValueError(f"{min(self.scan_hashes)} hashes: a scan has at least 1")
-        if self.yardsticks and len(self.yardsticks) != scans + 1:
-            raise ValueError(f"{scans} scans cannot stand between {len(self.yardsticks)} yardsticks")
+        if self.yardsticks and len(self.yardsticks) != scans:
+            raise ValueError(f"{scans} scans cannot have {len(self.yardsticks)} yardsticks")
         for name, values in (
             ("scan_seconds", self.scan_seconds),
             *(("yardsticks", v) for v in self.yardsticks),
@@ -71,6 +72,11 @@ class Round:
     def rate(self) -> float:
         """H/s."""
         return self.hashes / self.seconds
+
+    @property
+    def scan_rates(self) -> tuple[float, ...]:
+        """H/s of each scan."""
+        return tuple(map(truediv, self.scan_hashes, self.scan_seconds))
 
     @property
     def relative(self) -> float:
@@ -219,12 +225,6 @@ class Row:
     def rate(self) -> Interval:
         """Median H/s with its 95 % interval."""
         return median_interval(self.rates)
-
-    @property
-    def machine(self) -> float | None:
-        """The speed of the yardsticks beside it, all threads together; for ratios. None for a card."""
-        means = [geometric_mean(values) for timed in self.rounds for values in timed.yardsticks]
-        return median(means) if means else None
 
     @property
     def variation(self) -> float:

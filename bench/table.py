@@ -9,6 +9,7 @@ from rich.table import Table
 
 from bench.compare import Change, Compared
 from bench.results import EngineRow, Machine, Results, Row
+from bench.sweep_table import SweepTable, sweep_tables
 from bench.units import DIFFICULTY_1, duration, energy, hash_rate, percent, settings, spread, times
 
 HEALTH_STYLE = {"clean": "green", "noisy": "yellow", "shared": "yellow", "throttled": "red"}
@@ -21,8 +22,8 @@ def show(results: Results, console: Console) -> None:
     if rows:
         console.print(_rates(rows, console.width))
         console.print(ONE_HASH, style="dim", highlight=False)
-    for kind in dict.fromkeys(row.sweep for row in results.rows if row.sweep):
-        console.print(_sweep(kind, [row for row in results.rows if row.sweep == kind]))
+    for sweep in sweep_tables(results):
+        console.print(_sweep(sweep))
     if results.engine:
         console.print(_engine(results.engine))
     console.print(_remarks(results))
@@ -117,25 +118,15 @@ def _engine(rows: tuple[EngineRow, ...]) -> Table:
     return table
 
 
-def _sweep(kind: str, rows: list[Row]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"by {kind}", title_justify="left")
-    for heading in ("backend", kind):
+def _sweep(sweep: SweepTable) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"by {sweep.kind}", title_justify="left")
+    for heading in ("backend", sweep.kind):
         table.add_column(heading, no_wrap=True)
-    for heading in ("hash rate", "± 95 %", "vs first", "machine"):
+    for heading in sweep.headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    first: dict[str, Row] = {}
-    for row in rows:
-        base = first.setdefault(row.backend, row)
-        machine = row.machine / base.machine if row.machine and base.machine else None
-        table.add_row(
-            escape(row.backend),
-            f"{getattr(row, kind):,}",
-            hash_rate(row.rate.value),
-            spread(row.rate),
-            times(row.rate.value / base.rate.value),
-            times(machine) if machine else "n/a",
-        )
-    table.caption = "machine: the yardsticks beside it, on as many threads: what the cores gave"
+    for backend, *cells in sweep.rows:
+        table.add_row(escape(backend), *cells)
+    table.caption = sweep.caption or None
     table.caption_justify = "left"
     return table
 

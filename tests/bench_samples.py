@@ -24,7 +24,8 @@ def timed(rate, machine, source, noise, scans=6):
         scan_hashes=(int(rate * 0.05),) * scans,
         scan_seconds=tuple(0.05 / (1 + source.gauss(0, noise)) for _ in range(scans)),
         yardsticks=tuple(
-            tuple(1e4 * machine * (1 + source.gauss(0, noise)) for _ in range(2)) for _ in range(scans + 1)
+            tuple(1e4 * machine * (1 + source.gauss(0, noise / 2**0.5)) for _ in range(2))  # a mean of two
+            for _ in range(scans)
         ),
     )
 

@@ -2,6 +2,8 @@
 
 import random
 from dataclasses import replace
+from itertools import pairwise
+from statistics import geometric_mean
 
 import pytest
 
@@ -30,8 +32,9 @@ def noisy_row(source, slower=1.0, rounds=12, scans=12):
             rates.append(
                 60e6 * clock * (1 - 0.25 * neighbour) * unseen * spike * source.gauss(1, 0.03) / slower
             )
-        hashes = (1_500_000,) * scans
-        made.append(Round(hashes, tuple(1_500_000 / rate for rate in rates[:scans]), tuple(yardsticks)))
+        hashes, seconds = (1_500_000,) * scans, tuple(1_500_000 / rate for rate in rates[:scans])
+        around = [tuple(map(geometric_mean, zip(*pair, strict=True))) for pair in pairwise(yardsticks)]
+        made.append(Round(hashes, seconds, tuple(around)))
     return replace(row("numba"), rounds=tuple(made), yardsticks=("sha3", "wide", "clock"))
 
 

@@ -109,7 +109,7 @@ def test_numba_has_a_limit_and_python_says_why_not():
     assert (limit, reason) == (None, "the model failed: ValueError('the clock was not measured')")
     candidate.yardsticks = ("sha3", "clock")
     clock = 3e9 / CLOCK_CYCLES
-    candidate.rounds.append(Round((1,), (1.0,), ((1.0, clock), (1.0, clock))))
+    candidate.rounds.append(Round((1,), (1.0,), ((1.0, clock),)))
     limit, reason = limit_of(candidate)
     device.close()
     assert reason == ""

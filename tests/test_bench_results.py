@@ -34,7 +34,7 @@ FIRST = ("rows", 0, "rounds", 2, "scan_seconds", 1)
         (("rows", 1, "rounds", 0, "scan_hashes", 0), True, r"scan_hashes\[0\] is true, not a whole number"),
         (("rows", 1, "rounds", 0, "scan_hashes"), [1], r"rounds\[0\]: 1 scans have hashes, 6 have seconds"),
         (("rows", 1, "rounds", 0, "scan_hashes", 2), 0, "0 hashes: a scan has at least 1"),
-        (("rows", 1, "rounds", 0, "yardsticks"), [[1, 2]], "6 scans cannot stand between 1 yardsticks"),
+        (("rows", 1, "rounds", 0, "yardsticks"), [[1, 2]], "6 scans cannot have 1 yardsticks"),
         (("rows", 1, "rounds", 0, "yardsticks", 3, 1), -1, "yardsticks -1.0 is not a finite number above 0"),
         (("rows", 1, "yardsticks"), ["sha3"], "a round with other yardsticks than its own, sha3"),
         (("rows", 1, "rounds"), [], r"rows\[1\]: \w+ has no rounds"),
@@ -45,7 +45,7 @@ FIRST = ("rows", 0, "rounds", 2, "scan_seconds", 1)
         (("rows",), 5, "rows is 5, not a list"),
         (("machine",), [], r"machine is \[\], not an object"),
         (("colour",), "red", "the file has an unknown 'colour'"),
-        (("schema",), 1, "schema 1 is not 2, the one that this version reads"),
+        (("schema",), 1, "schema 1 is not 3, the one that this version reads"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_with_its_place(path, value, sentence):
