@@ -1,5 +1,7 @@
 """The measuring core, on a clock that only moves when a device works."""
 
+from itertools import pairwise
+
 import pytest
 
 from bench import machine
@@ -119,6 +121,54 @@ def test_devices_take_turns_and_another_one_begins_each_round():
     assert turns == ["one", "other", "one", "other", "one", "other", "one"]
     headers = {name: [work.header for who, work, _ in diary if who == name] for name in ("one", "other")}
     assert list(dict.fromkeys(headers["one"])) == list(dict.fromkeys(headers["other"]))
+
+
+def test_the_settings_of_a_sweep_take_turns_scan_by_scan():
+    clock, diary = Clock(), []
+    devices = [Metronome(clock, rate, diary) for rate in (1e6, 2e6)]
+    for threads, device in zip((1, 2), devices, strict=True):
+        device.name, device.threads = f"{threads} threads", threads
+    measurement, candidates = set_up(*devices)
+    for candidate in candidates:
+        candidate.name, candidate.sweep = "metronome", "threads"
+    diary.clear()
+    measurement.interleave(candidates, lambda number: None)
+    names = [name for name, _, _ in diary]
+    swaps = sum(one != other for one, other in pairwise(names))
+    assert swaps >= len(names) - 2 * measurement.plan.rounds
+    second = sum(len(candidate.rounds[0].scan_hashes) for candidate in candidates)
+    assert {names[0], names[second]} == {"1 threads", "2 threads"}  # another one begins each round
+    for candidate, rate in zip(candidates, (1e6, 2e6), strict=True):
+        assert len(candidate.rounds) == measurement.plan.rounds
+        for round in candidate.rounds:
+            assert 0.3 <= round.seconds < 0.33
+            assert round.rate == pytest.approx(rate, rel=0.001)
+            threads = candidate.threads
+            assert round.yardsticks == ((1e6 * threads, 2e6 * threads),) * len(round.scan_hashes)
+
+
+def test_one_of_a_sweep_that_raises_leaves_the_others_alone():
+    clock = Clock()
+    faulty, sound = Faulty(clock), Metronome(clock)
+    measurement, (broken, whole) = set_up(faulty, sound)
+    broken.sweep = whole.sweep = "threads"
+    measurement.interleave([broken, whole], lambda number: None)
+    assert "CUDA_ERROR_LAUNCH_FAILED" in broken.fault
+    assert len(whole.rounds) == measurement.plan.rounds
+
+
+def test_scans_of_different_length_do_not_take_turns():
+    clock, diary = Clock(), []
+    devices = [Metronome(clock, 1e6, diary) for _ in range(2)]
+    for name, device in zip("ab", devices, strict=True):
+        device.name = name
+    measurement, candidates = set_up(*devices)
+    for candidate in candidates:
+        candidate.name, candidate.sweep, candidate.batch_seconds = "metronome", "batch", 0.025
+    diary.clear()
+    measurement.interleave(candidates, lambda number: None)
+    names = [name for name, _, _ in diary]
+    assert sum(one != other for one, other in pairwise(names)) < 2 * measurement.plan.rounds
 
 
 def test_no_nonce_of_a_warm_up_is_timed():

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conformance import Conformance, check_close, random_header, random_versions
@@ -14,6 +16,7 @@ from conformance import Conformance, check_close, random_header, random_versions
 import kernels
 from kernels import code_cache, native
 from miner.backends import numba
+from miner.backends.choice import ALONE, BESIDE, Choice
 from miner.backends.numba import NumbaBackend, top_mask
 from miner.backends.protocol import Backend
 from miner.backends.selftest import EASY, GENESIS, hits_of
@@ -149,6 +152,48 @@ def test_a_thread_that_fails_stops_the_others_and_is_heard(quickest: NumbaBacken
         with pytest.raises(OSError, match="out of order"):
             quickest.scan(work, range(1_000_000))
     assert quickest.scan(work, range(10)) == hits_of(work, range(10))
+
+
+@pytest.mark.parametrize("caller_fails", [True, False])
+def test_whichever_thread_fails_it_is_heard(caller_fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound, us = numba._Prepared.hits, threading.get_ident()
+
+    def hits(*arguments: Any) -> list[Hit]:
+        if (threading.get_ident() == us) == caller_fails:
+            raise RuntimeError("broken")
+        return sound(*arguments)
+
+    monkeypatch.setattr(numba._Prepared, "hits", hits)
+    form = native.supported()[-1]
+    with closing(NumbaBackend(2, form)) as backend, pytest.raises(RuntimeError, match="broken"):
+        backend.scan(Work(GENESIS.header, 0), range(1 << 24))  # long enough for both to begin
+
+
+def test_helpers_that_are_late_are_not_waited_for() -> None:
+    work, form = Work(GENESIS.header, EASY), native.supported()[-1]
+    release = threading.Event()
+    with closing(NumbaBackend(2, form)) as backend:
+        backend._helpers.submit(release.wait)
+        try:
+            assert backend.scan(work, range(20_000)) == hits_of(work, range(20_000))
+        finally:
+            release.set()
+
+
+def test_codes_may_change_from_turn_to_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Restless(Choice):
+        def learn(self, cost: float) -> None:
+            self.code = ALONE + BESIDE - self.code
+
+    monkeypatch.setattr(numba, "Choice", Restless)
+    monkeypatch.setattr(numba, "TURN", 1 << 12)
+    forms = [numba.load(form) for form in native.supported() if not form.single][:2]
+    monkeypatch.setattr(numba, "with_crowded", lambda search: tuple(forms))
+    work = Work(random_header(9), bits_to_target(0x1F7FFFFF), random_versions(9, 3))
+    nonces = range(7, 7 + 50_001)
+    with closing(NumbaBackend(2)) as backend:
+        assert backend.scan(work, nonces) == hits_of(work, nonces)
+        assert len(set(backend.describe().split(", "))) == 2
 
 
 def _broken(*_: object) -> list[tuple[int, int]]:
