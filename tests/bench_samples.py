@@ -37,7 +37,7 @@ def row(backend="numba", rate=None, *, rounds=12, noise=0.01, seed=1, machine=1.
     made = []
     for _ in range(rounds):
         speed = machine * (1 + source.gauss(0, noise))
-        made.append(timed(rate * machine, speed, source, noise))
+        made.append(timed(rate * speed, speed, source, noise))
     gpu = backend.startswith("cuda")
     if gpu:
         made = [replace(round, yardsticks=()) for round in made]
