@@ -1,7 +1,6 @@
 """How fast the hardware could be at most, by a model: CPU ports, or the card's pipes."""
 
 import re
-from importlib import import_module
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from bench.measure import Candidate
 from bench.results import Limit
 from bench.yardstick import CLOCK, CLOCK_CYCLES
 from miner.backends import Backend, devices
+from miner.backends.numba import NumbaBackend
 
 if TYPE_CHECKING:
     from kernels.native import Form
@@ -38,10 +38,7 @@ _NO_MODEL = {
 
 def form_in_use(device: Backend, versions: int) -> "Form | None":
     """The numba backend's form for so many versions; None for other backends."""
-    if device.name != "numba":
-        return None
-    form: Form = import_module("miner.backends.numba").fastest(versions).form
-    return form
+    return device.form(versions) if isinstance(device, NumbaBackend) else None
 
 
 def _cpu_limit(candidate: Candidate) -> Limit:

@@ -24,6 +24,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+from miner.backends.thread_clock import thread_seconds
+
 PIECE = bytes(3 << 16)
 """One call's input: long enough that the interpreter, and threads that hand on its lock, do not count."""
 
@@ -44,12 +46,6 @@ CLOCK_CYCLES = 3 * LINKS * CLOCK_TIMES
 
 Loop = Callable[[], object]
 """One pass, some 0.4 milliseconds."""
-
-
-def processor_clock() -> Callable[[], float]:
-    """This thread's own processor time, where that is told finely enough; on Windows it comes in 16 ms."""
-    fine = time.get_clock_info("thread_time").resolution < 1e-4
-    return time.thread_time if fine else time.perf_counter
 
 
 @cache
@@ -91,11 +87,11 @@ class Yardstick:
         self,
         seconds: float,
         wall: Callable[[], float] = time.perf_counter,
-        processor: Callable[[], float] | None = None,
+        processor: Callable[[], float] = thread_seconds,
         loops: Callable[[], dict[str, Loop]] = loops,
     ) -> None:
         """`seconds` of wall time per loop and measurement."""
-        self._seconds, self._wall, self._processor = seconds, wall, processor or processor_clock()
+        self._seconds, self._wall, self._processor = seconds, wall, processor
         self._loops = loops()
         self._pools: dict[int, ThreadPoolExecutor] = {}
 

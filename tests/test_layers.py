@@ -30,7 +30,8 @@ template stratum_wire stratum_jobs
 stratum_events
 stratum
 lock news seal estimate meter pace
-backends.protocol backends.pieces backends.choice backends.known_hits
+backends.protocol backends.pieces backends.choice backends.known_hits backends.thread_clock
+backends.forms
 backends.tuned backends.nvml backends.launches backends.cuda_errors
 backends.python backends.numpy backends.numba backends.cuda backends.opencl backends.selftest
 backends.worker

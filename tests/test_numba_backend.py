@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from conformance import Conformance, check_close, random_header, random_versions
 
 import kernels
 from kernels import code_cache, native
-from miner.backends import numba
+from miner.backends import forms, numba
 from miner.backends.choice import ALONE, BESIDE, Choice
 from miner.backends.numba import NumbaBackend, top_mask
 from miner.backends.protocol import Backend
 from miner.backends.selftest import EASY, GENESIS, hits_of
-from miner.errors import DeviceFault, DeviceUnavailable
+from miner.errors import DeviceUnavailable
 from miner.target import MAX_TARGET, bits_to_target
 from miner.work import Hit, Work
 
@@ -187,8 +186,8 @@ def test_codes_may_change_from_turn_to_turn(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(numba, "Choice", Restless)
     monkeypatch.setattr(numba, "TURN", 1 << 12)
-    forms = [numba.load(form) for form in native.supported() if not form.single][:2]
-    monkeypatch.setattr(numba, "with_crowded", lambda search: tuple(forms))
+    searches = [forms.load(form) for form in native.supported() if not form.single][:2]
+    monkeypatch.setattr(numba, "with_crowded", lambda search: tuple(searches))
     work = Work(random_header(9), bits_to_target(0x1F7FFFFF), random_versions(9, 3))
     nonces = range(7, 7 + 50_001)
     with closing(NumbaBackend(2)) as backend:
@@ -306,31 +305,3 @@ def test_two_processes_may_compile_at_once(tmp_path: Path) -> None:
     ]
     assert [process.communicate()[0] for process in both] == ["50\n", "50\n"]
     assert len(files(tmp_path)) == 1
-
-
-def test_the_fastest_form_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forms = native.contenders(8)
-    codes = {form.name: code_cache.recall(form.name) or native.compile_form(form) for form in forms}
-    monkeypatch.setenv("NONCEFORGE_CACHE", str(tmp_path))
-    for name, code in codes.items():
-        code_cache.keep(name, code)
-    chosen = numba.fastest(8).form
-    assert chosen in forms
-    monkeypatch.setattr(numba, "_trial", _broken)
-    assert numba.fastest(8).form is chosen
-    code_cache.keep("fastest", b"no such form")
-    monkeypatch.setattr(
-        numba, "_trial", lambda prepared: float(prepared.codes[0].form.name != forms[-1].name)
-    )
-    assert numba.fastest(8).form is forms[-1]
-
-
-def test_a_form_that_llvm_refuses_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NONCEFORGE_CACHE", str(tmp_path))
-    good = native.supported()[0]
-    bad = replace(good, name="bad", lower=_broken)
-    monkeypatch.setattr(native, "contenders", lambda versions: [bad, good])
-    assert numba.fastest(1).form is good
-    monkeypatch.setattr(native, "contenders", lambda versions: [bad])
-    with pytest.raises(DeviceFault, match=r"^LLVM cannot make the form bad: "):
-        numba.fastest(1)

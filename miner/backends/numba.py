@@ -2,19 +2,16 @@
 
 The code is made by LLVM through llvmlite, which comes with Numba
 (docs/decisions/0010-llvm-without-numbas-front-end.md). There are several forms
-of it; which is fastest is measured once and kept on disk with the code. Where that has
-another form for crowded cores, each thread takes what suits its core at the moment.
+of it, and the fastest is found out (`miner/backends/forms.py`). Where that has another
+form for crowded cores, each thread takes what suits its core at the moment.
 
 A range is cut into chunks that get shorter towards its end. Each thread takes the next one, and
 none holds the GIL while it hashes: a slower core gets fewer, and all end within 0.1 ms of each other.
 The thread that calls `scan` is one of them: to wake all and wait for them would cost half a per cent.
 """
 
-import logging
 import os
 import threading
-import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -23,34 +20,24 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from miner.backends.choice import Choice
+from miner.backends.forms import SIBLINGS, fastest, known, load, with_crowded
 from miner.backends.pieces import Pieces
 from miner.backends.protocol import Backend, DeviceInfo, check_nonces, check_threads
-from miner.errors import DeviceFault, DeviceUnavailable
+from miner.backends.thread_clock import thread_seconds
+from miner.errors import DeviceUnavailable
 from miner.work import Hit, Work
 
 if TYPE_CHECKING:
     from kernels.native import Entries, Form, Search
 
-_log = logging.getLogger(__name__)
-
 MAX_THREADS = 256
 """As many worker threads as make sense on any machine."""
-
-SIBLINGS = 8
-"""Versions per work: each shares the first schedule with the others. 16 would gain another half per cent."""
 
 LEAST_CHUNK = 1 << 12
 """Hashes that outweigh a call, 80 us: what one thread waits for another at most, at the end of a scan."""
 
 TURN = 1 << 17
 """Hashes after which a thread may change its code: 2.5 ms. The call, 10 us, does not show in it."""
-
-TRIAL_HASHES, TRIALS = 1 << 17, 8
-"""One trial of a form is some 3 ms; the best of eight counts, since nothing but noise makes one slower."""
-
-
-_clock = time.thread_time if time.get_clock_info("thread_time").resolution < 1e-4 else time.perf_counter
-"""This thread's own time, where that is told finely enough; on Windows it comes in 16 ms."""
 
 
 class NumbaBackend:
@@ -98,6 +85,10 @@ class NumbaBackend:
         names = {search.form.name for codes in self._searches.values() for search in codes}
         return ", ".join(sorted(names)) or "not yet compiled"
 
+    def form(self, versions: int) -> "Form":
+        """The form for so many versions, on a core of its own."""
+        return self._codes(versions)[0].form
+
     def _prepare(self, work: Work) -> "_Prepared":
         if self._prepared is None or self._prepared.work is not work:
             self._prepared = _Prepared(work, self._codes(len(work.versions)))
@@ -114,10 +105,10 @@ class NumbaBackend:
         choice = self._thread.choices.setdefault(versions, Choice(len(prepared.codes)))
         try:
             for nonces in chunks:
-                started = _clock()
+                started = thread_seconds()
                 hits += prepared.hits(choice.code, nonces, self._thread.entries)
                 if len(nonces) >= prepared.most:
-                    choice.learn((_clock() - started) / (len(nonces) * versions))
+                    choice.learn((thread_seconds() - started) / (len(nonces) * versions))
         finally:
             chunks.stop()  # only if this thread has failed, or was interrupted, are there any left
         return hits
@@ -169,77 +160,6 @@ def top_mask(target: int) -> int:
     return int.from_bytes(top_bits.to_bytes(4, "big"), "little")
 
 
-def load(form: "Form") -> "Search":
-    """A form's code. DeviceFault if LLVM refuses it."""
-    from kernels import native
-
-    def compiling(name: str) -> None:
-        _log.warning("numba: compiling %s for this CPU; the next start will find it done", name)
-
-    try:
-        return native.load_form(form, compiling)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise DeviceFault(f"LLVM cannot make the form {form.name}: {error}") from error
-
-
-def fastest(versions: int) -> "Search":
-    """The form that is fastest here for so many versions: as remembered, or as measured now."""
-    from kernels import code_cache, native
-
-    contenders = native.contenders(versions)
-    memory = "fastest-single" if versions == 1 else "fastest"
-    remembered = (code_cache.recall(memory) or b"").decode()
-    for form in contenders:
-        if form.name == remembered:
-            return load(form)
-    searches = _loaded(contenders)
-    if len(searches) > 1:
-        searches = _by_speed(searches, 1 if versions == 1 else SIBLINGS)
-    code_cache.keep(memory, searches[0].form.name.encode())
-    return searches[0]
-
-
-def with_crowded(search: "Search") -> "tuple[Search, ...]":
-    """The code, and the one for crowded cores if its form has one; one that LLVM refuses is none."""
-    from kernels import native
-
-    with suppress(DeviceFault):
-        return (search, *(load(form) for form in native.supported() if form.name == search.form.crowded))
-    return (search,)
-
-
-def _loaded(forms: Sequence["Form"]) -> list["Search"]:
-    searches, faults = [], []
-    for form in forms:
-        try:
-            searches.append(load(form))
-        except DeviceFault as fault:
-            faults.append(fault)
-    if not searches:
-        raise faults[-1]
-    return searches
-
-
-def _by_speed(searches: list["Search"], versions: int) -> list["Search"]:
-    work = Work(bytes(80), 0, tuple(range(versions)))
-    seconds = dict.fromkeys(searches, float("inf"))
-    for _ in range(TRIALS):
-        for search in searches:  # in turn, so that a busy moment of the machine meets all of them
-            seconds[search] = min(seconds[search], _trial(_Prepared(work, (search,))))
-    return sorted(searches, key=lambda search: seconds[search])
-
-
-def _trial(prepared: _Prepared) -> float:
-    """Seconds of this thread per hash."""
-    from kernels.native import Entries
-
-    nonces = range(TRIAL_HASHES // len(prepared.work.versions))
-    entries = Entries()
-    start = _clock()
-    prepared.hits(0, nonces, entries)
-    return _clock() - start
-
-
 def open(selector: str | None, threads: int | None) -> Backend:
     """All cores that we may use, or `threads` of them. DeviceUnavailable without Numba."""
     if selector is not None:
@@ -260,8 +180,8 @@ def devices() -> list[DeviceInfo]:
         return [DeviceInfo("numba", False, "vector code for the CPU", reason)]
     from kernels import code_cache
 
-    names = [code_cache.recall(memory) for memory in ("fastest-single", "fastest")]
-    forms = " and ".join(dict.fromkeys(name.decode() for name in names if name)) or "not yet compiled"
+    names = dict.fromkeys(known(versions) for versions in (1, SIBLINGS))
+    forms = " and ".join(filter(None, names)) or "not yet compiled"
     return [DeviceInfo("numba", True, f"{_cores()} threads of {code_cache.cpu_model()}: {forms}")]
 
 
