@@ -107,12 +107,13 @@ def _scaling(axes: "Axes", results: Results) -> None:
         found = scaling(sorted((r for r in swept if r.backend == backend), key=lambda row: row.threads))
         threads, rates = [one.threads for one in found], [one.interval for one in found]
         low_high = [[rate.value - rate.low for rate in rates], [rate.high - rate.value for rate in rates]]
-        colour, marker = COLOURS[place % len(COLOURS)], "osD^v"[place % 5]
+        colour, marker = _colour(results, backend), "osD^v"[place % 5]
         speedup = [rate.value for rate in rates]
         axes.errorbar(threads, speedup, low_high, label=backend, color=colour, marker=marker, capsize=3)
         full = [(one.threads, one.rate_when_full) for one in found[1:] if one.rate_when_full]
         if full:
-            axes.plot(*zip(*full, strict=True), marker, color=colour, mfc="none", ms=10, label="where full")
+            label = "" if place else "where full"
+            axes.plot(*zip(*full, strict=True), marker, color=colour, mfc="none", ms=10, label=label)
         machine = [one.machine for one in found if one.machine]
         if place == 0 and machine:
             # What the cores had to give at the time: two hyperthreads of one core are not two cores.
@@ -122,6 +123,12 @@ def _scaling(axes: "Axes", results: Results) -> None:
     axes.set_xlabel("threads", color=INK)
     axes.set_ylabel("times one thread", color=INK)
     axes.legend(frameon=False, fontsize=9)
+
+
+def _colour(results: Results, backend: str) -> str:
+    """The same in every panel."""
+    names = [row.backend for row in results.main_rows]
+    return COLOURS[names.index(backend) % len(COLOURS)] if backend in names else INK
 
 
 def _limits(axes: "Axes", rows: tuple[Row, ...]) -> None:
