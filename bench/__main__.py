@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench import history, readme
 from bench.results import Results
+from miner import waiting
 
 NOT_VERIFIED = 3
 """Exit status if a device failed its proof."""
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _measure(words)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return waiting.end(130)
     except BrokenPipeError:
         sys.stderr.close()  # or the interpreter complains on its way out
         return 1

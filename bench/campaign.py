@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from statistics import fmean, median
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from bench.spread import variation
 from bench.trial import try_all
 from miner.backends import Backend, devices, open_backend, self_test
 from miner.errors import DeviceError, DeviceUnavailable
+from miner.waiting import wait_for
 
 Progress = Callable[[str], None]
 
@@ -49,10 +51,10 @@ def open_all(settings: Iterable[Setting], progress: Progress) -> tuple[list[Cand
     opened: list[Candidate] = []
     refused = []
     for setting in settings:
-        progress(f"opening {setting.name}")
         started = time.perf_counter()
         try:
-            device = open_backend(setting.name, threads=setting.threads)
+            opening = partial(open_backend, setting.name, threads=setting.threads)
+            device = wait_for(opening, partial(_opening, progress, setting.name))
         except DeviceError as error:
             refused.append(Refused(setting.name, str(error), failed=not isinstance(error, DeviceUnavailable)))
             continue
@@ -61,6 +63,10 @@ def open_all(settings: Iterable[Setting], progress: Progress) -> tuple[list[Cand
         candidate.open_seconds = time.perf_counter() - started
         opened.append(candidate)
     return opened, refused
+
+
+def _opening(progress: Progress, name: str, seconds: float) -> None:
+    progress(f"opening {name} ... {seconds:.0f} s")
 
 
 def candidate_for(device: Backend, setting: Setting, gpu: bool = False) -> Candidate:

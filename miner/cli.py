@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from miner import waiting
 from miner.errors import MinerError, SelfTestFailed, StoreCorrupt
 
 FAILED, USAGE, NOT_VERIFIED = 1, 2, 3
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except Stopped as stop:
-        return stop.status
+        return waiting.end(stop.status)
     except BrokenPipeError:
         # Whoever read our output has left (`| head`): no more of it, and no complaint from the interpreter.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,8 @@ from collections import deque
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -31,13 +33,23 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
+        self._opening: Status | None = None
         self._title = ""
         self._last: deque[tuple[Verdict, float]] = deque(maxlen=LAST_BLOCKS)
         self._stats: Stats | None = None  # as last drawn
 
-    def opening(self, device: str) -> None:
-        """One line: opening may compile for seconds."""
-        self._console.print(f"opening {device} ...", style="dim")
+    def opening(self, device: str, seconds: float) -> None:
+        """One line that moves."""
+        if self._opening is None:
+            self._opening = self._console.status("")
+            self._opening.start()
+        self._opening.update(escape(f"opening {device} ... {seconds:.0f} s"))
+
+    def opened(self) -> None:
+        """Take it away."""
+        if self._opening is not None:
+            self._opening.stop()
+            self._opening = None
 
     def begin(self, source: str, devices: list[str]) -> None:
         """Start to draw."""

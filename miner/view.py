@@ -22,8 +22,11 @@ STATUS_SECONDS = 10.0
 class View(Protocol):
     """Told of everything, from one thread."""
 
-    def opening(self, device: str) -> None:
-        """A device is being opened, which may compile for seconds."""
+    def opening(self, device: str, seconds: float) -> None:
+        """A device has been opening for so long: it may compile for seconds. Several times a second."""
+
+    def opened(self) -> None:
+        """All are open, or one cannot be."""
 
     def begin(self, source: str, devices: list[str]) -> None:
         """Mining begins."""
@@ -48,8 +51,13 @@ class Plain:
         self._out, self._clock = out, clock
         self._last_line = clock()
 
-    def opening(self, device: str) -> None:
-        """Say nothing: it takes a moment only."""
+    def opening(self, device: str, seconds: float) -> None:
+        """A line now and then, if it takes long."""
+        if self._clock() - self._last_line >= STATUS_SECONDS:
+            self._line(f"opening {device} for {format_duration(seconds)} now")
+
+    def opened(self) -> None:
+        """Say nothing."""
 
     def begin(self, source: str, devices: list[str]) -> None:
         """Name the source and the devices."""
@@ -88,7 +96,13 @@ class Json:
         self._last_stats = clock()
         self._status = ""
 
-    def opening(self, device: str) -> None:
+    def opening(self, device: str, seconds: float) -> None:
+        """{"event": "opening"} now and then, if it takes long."""
+        if self._clock() - self._last_stats >= STATUS_SECONDS:
+            self._last_stats = self._clock()
+            self._object("opening", device=device, seconds=seconds)
+
+    def opened(self) -> None:
         """Say nothing."""
 
     def begin(self, source: str, devices: list[str]) -> None:

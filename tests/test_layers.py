@@ -18,7 +18,7 @@ PACKAGES = ("bench", "miner", "kernels")
 """From top to bottom: each may import those after it."""
 
 MINER = """
-errors
+errors waiting
 header target untrusted
 params transaction
 block address

@@ -5,9 +5,11 @@ import dataclasses
 import json
 import sys
 import time
+from functools import partial
 
 from miner.backends import DeviceInfo, devices, open_backend
 from miner.errors import DeviceError
+from miner.waiting import wait_for
 
 
 def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -30,9 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     for info in devices():
         row = dataclasses.asdict(info)
         if arguments.test and info.available:
-            if not arguments.json and sys.stderr.isatty():
-                print(f"testing {info.name} ...", end="\r", file=sys.stderr, flush=True)
-            verdict = _test(info)
+            verdict = _test(info, silent=arguments.json or not sys.stderr.isatty())
             row["test"] = verdict
             failed |= not verdict.startswith("passed")
         rows.append(row)
@@ -43,10 +43,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 3 if failed else 0
 
 
-def _test(info: DeviceInfo) -> str:
+def _test(info: DeviceInfo, silent: bool) -> str:
+    def show(seconds: float) -> None:
+        if not silent:
+            print(f"testing {info.name} ... {seconds:.0f} s", end="\r", file=sys.stderr, flush=True)
+
     began = time.monotonic()
     try:
-        backend = open_backend(info.name)
+        backend = wait_for(partial(open_backend, info.name), show)
     except DeviceError as error:
         return f"FAILED: {error}"
     seconds = time.monotonic() - began

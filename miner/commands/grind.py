@@ -4,9 +4,11 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 from miner.errors import RuleError
 from miner.grind import solve
+from miner.waiting import wait_for
 from miner.work import NONCES
 
 
@@ -31,13 +33,11 @@ def add(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 def run(arguments: argparse.Namespace) -> int:
     """Print the solved header and nothing else; 1 if no nonce of the range solves it."""
     try:
-        share = solve(
-            arguments.header,
-            None,
-            arguments.backend,
-            arguments.nonces,
-            on_progress=_progress(arguments.nonces),
+        progress = _progress(arguments.nonces)
+        search = partial(
+            solve, arguments.header, None, arguments.backend, arguments.nonces, on_progress=progress
         )
+        share = wait_for(search, lambda seconds: None)  # opening the device may compile for seconds
     except RuleError as error:  # bits that no header can have: the caller's mistake here
         raise ValueError(error.text) from error
     if share is None:

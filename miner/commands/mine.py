@@ -5,6 +5,7 @@ import queue
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ from miner.address import address_to_script
 from miner.backends import Backend, open_backend
 from miner.commands.chain import add_chain_arguments, chain_path, open_chain
 from miner.params import NETWORKS, Params, network
+from miner.waiting import wait_for
 
 if TYPE_CHECKING:
     from miner.engine import Engine, Event, WorkSource
@@ -118,12 +120,14 @@ def _open_devices(arguments: argparse.Namespace, view: "View") -> list[Backend]:
     devices: list[Backend] = []
     try:
         for name in names:
-            view.opening(name)
-            devices.append(open_backend(name, threads=arguments.threads))
+            opening = partial(open_backend, name, threads=arguments.threads)
+            devices.append(wait_for(opening, partial(view.opening, name)))
     except BaseException:
         for device in devices:
             device.close()
         raise
+    finally:
+        view.opened()
     return devices
 
 
