@@ -6,8 +6,10 @@ again before anybody sees it; whatever it raises stays in its lane.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from typing import NamedTuple
 
 from miner.backends import Backend, siblings_of, spot_check
 from miner.dispatch import Assignment, Dispatcher
@@ -38,6 +40,14 @@ class LaneState(StrEnum):
     GONE = "gone"
 
 
+class _Question(NamedTuple):
+    """What a device has been asked and not yet answered."""
+
+    words: str
+    span: Span | None
+    """What others scan if it never does."""
+
+
 class Lane:
     """One device and its thread, from `start` until `leave`, a fault, or `watch` finds it hung."""
 
@@ -63,7 +73,7 @@ class Lane:
         self._leaving = threading.Event()
         self._fault_lock = threading.Lock()
         self._rest: Span | None = None
-        self._current: Assignment | None = None
+        self._question: _Question | None = None
         self._ticks = 0
         self._failures = 0
         self._checked = clock()
@@ -103,18 +113,17 @@ class Lane:
         return not self._thread.is_alive()
 
     def watch(self, ticks: int) -> None:
-        """Called at a steady beat: retires the device if one batch has lasted for `ticks` calls.
+        """Called at a steady beat: retires the device if one batch or check has lasted for `ticks` calls.
 
         Beats are counted rather than seconds: a process that was stopped or a laptop that slept
         makes no device look hung.
         """
-        batch = self._current
-        self._ticks = self._ticks + 1 if batch is not None else 0
-        if batch is not None and self._ticks > ticks:
+        question = self._question
+        self._ticks = self._ticks + 1 if question is not None else 0
+        if question is not None and self._ticks > ticks:
             # The thread cannot be stopped. Should it ever return, nobody listens.
-            hashes = batch.span.hashes
-            self._retire(DeviceFault(f"{self.name} is hung: no answer to a batch of {hashes:,} hashes"))
-            self._dispatcher.give_back(batch.span)
+            self._retire(DeviceFault(f"{self.name} is hung: no answer to {question.words}"))
+            self._dispatcher.give_back(question.span)
 
     def _run(self) -> None:
         while (assignment := self._next()) is not None:
@@ -138,23 +147,29 @@ class Lane:
         return assignment._replace(span=span)
 
     def _scan(self, assignment: Assignment) -> None:
-        work, nonces = assignment.span
-        self._ticks, self._current = 0, assignment
-        started = self._clock()
-        try:
-            hits = self.backend.scan(work, nonces)
-        finally:
-            self._current = None
+        span, started = assignment.span, self._clock()
+        with self._asked(_Question(f"a batch of {span.hashes:,} hashes", span)):
+            hits = self.backend.scan(*span)
         if self.fault is not None:
             return  # retired meanwhile: these nonces are somebody else's by now
-        self.meter.add(assignment.span.hashes)
-        self._pace.learn(assignment.span.hashes, self._clock() - started)
+        self.meter.add(span.hashes)
+        self._pace.learn(span.hashes, self._clock() - started)
         self._dispatcher.stopped(assignment.era)
         self._report(assignment, hits)
         self._failures = 0
         if self._clock() - self._checked > CHECK_INTERVAL:
-            spot_check(self.backend)
+            with self._asked(_Question("the check once a minute", None)):
+                spot_check(self.backend)
             self._checked = self._clock()
+
+    @contextmanager
+    def _asked(self, question: "_Question") -> Iterator[None]:
+        """While the device is to answer, `watch` counts."""
+        self._ticks, self._question = 0, question
+        try:
+            yield
+        finally:
+            self._question = None
 
     def _report(self, assignment: Assignment, hits: Iterable[Hit]) -> None:
         """Hash every hit again, and pass on what is true and still wanted."""

@@ -7,6 +7,7 @@ from itertools import islice, pairwise
 
 import pytest
 
+from miner import lane
 from miner.engine import DeviceRetired, Engine, Event, JobStarted
 from miner.errors import DeviceFault, SourceUnavailable
 from miner.lane import LaneState
@@ -220,6 +221,20 @@ def test_a_hung_device_is_retired_and_its_nonces_go_to_another() -> None:
         sleeper.wake.set()
         wait_until(lambda: sleeper.closed)
     assert sum(device.hashes for device in engine.stats().devices) == 3000
+
+
+def test_a_device_that_hangs_in_its_check_is_retired_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(lane, "CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(lane, "spot_check", lambda backend: release.wait())
+    device = Honest()
+    with Engine(device, hang_seconds=0.5) as engine:
+        engine.run(Scripted(clean(job(target=1))))
+        wait_until(lambda: engine.stats().devices[0].state is LaneState.RETIRED)
+        assert "is hung: no answer to the check once a minute" in engine.stats().devices[0].fault
+        assert len(device.scanned) == 1
+        release.set()
+        wait_until(lambda: device.closed)
 
 
 def test_a_hung_device_that_raises_in_the_end_has_its_nonces_scanned_once() -> None:
