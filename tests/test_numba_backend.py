@@ -18,8 +18,8 @@ from miner.backends import forms, numba
 from miner.backends.choice import ALONE, BESIDE, Choice
 from miner.backends.numba import NumbaBackend, top_mask
 from miner.backends.protocol import Backend
-from miner.backends.selftest import EASY, GENESIS, hits_of
-from miner.errors import DeviceUnavailable
+from miner.backends.selftest import EASY, GENESIS, hits_of, self_test
+from miner.errors import DeviceUnavailable, SelfTestFailed
 from miner.target import MAX_TARGET, bits_to_target
 from miner.work import Hit, Work
 
@@ -177,6 +177,18 @@ def test_helpers_that_are_late_are_not_waited_for() -> None:
             assert backend.scan(work, range(20_000)) == hits_of(work, range(20_000))
         finally:
             release.set()
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_the_self_test_proves_every_code(wrong: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = [form for form in native.supported() if not form.single]
+    searches = [forms.load(plain[0]), forms.load(plain[-1])]
+    monkeypatch.setattr(numba, "with_crowded", lambda search: tuple(searches))
+    with closing(NumbaBackend(2)) as backend:
+        self_test(backend)
+        monkeypatch.setattr(searches[wrong], "candidates", lambda *_: [])
+        with pytest.raises(SelfTestFailed, match="disagree about nonces"):
+            self_test(backend)
 
 
 def test_codes_may_change_from_turn_to_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from miner.backends.forms import SIBLINGS, fastest, known, load, with_crowded
 from miner.backends.pieces import Pieces
 from miner.backends.protocol import Backend, DeviceInfo, check_nonces, check_threads
 from miner.backends.thread_clock import thread_seconds
-from miner.errors import DeviceUnavailable
+from miner.errors import DeviceUnavailable, SelfTestFailed
 from miner.work import Hit, Work
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class NumbaBackend:
         self._closed = False
 
     def scan(self, work: Work, nonces: range) -> list[Hit]:
-        """Every (nonce, version) whose header hash meets work.target, sorted."""
+        """Every (nonce, version) whose hash meets work.target, sorted. SelfTestFailed if codes disagree."""
         if self._closed:
             raise ValueError("the numba backend is closed")
         check_nonces(nonces)
@@ -66,10 +67,25 @@ class NumbaBackend:
             alone = [replace(work, versions=(version,)) for version in work.versions]
             return sorted(hit for one in alone for hit in self.scan(one, nonces))
         prepared = self._prepare(work)
+        if len(nonces) < prepared.most:
+            return self._scan_by_all(prepared, nonces)
+        return self._scan_by(None, prepared, nonces)
+
+    def _scan_by_all(self, prepared: "_Prepared", nonces: range) -> list[Hit]:
+        """By every code, so that the self-test, whose scans are short, proves them all."""
+        first, *others = (self._scan_by(code, prepared, nonces) for code in range(len(prepared.codes)))
+        if any(other != first for other in others):
+            names = " and ".join(search.form.name for search in prepared.codes)
+            raise SelfTestFailed(f"numba: {names} disagree about nonces {nonces.start} to {nonces.stop - 1}")
+        return first
+
+    def _scan_by(self, code: int | None, prepared: "_Prepared", nonces: range) -> list[Hit]:
+        """By this code, or by what suits each thread's core."""
         threads = min(self.threads, -(-len(nonces) // prepared.least))
         chunks = Pieces(nonces, threads, prepared.least, prepared.most)
-        helpers = [self._helpers.submit(self._scan_chunks, prepared, chunks) for _ in range(threads - 1)]
-        hits = self._scan_chunks(prepared, chunks)
+        scan = partial(self._scan_chunks, code, prepared, chunks)
+        helpers = [self._helpers.submit(scan) for _ in range(threads - 1)]
+        hits = scan()
         for helper in helpers:
             if not helper.cancel():  # it has begun; else there is nothing left for it to do
                 hits += helper.result()
@@ -100,13 +116,13 @@ class NumbaBackend:
             self._searches[single] = (load(self._form),) if self._form else with_crowded(fastest(versions))
         return self._searches[single]
 
-    def _scan_chunks(self, prepared: "_Prepared", chunks: Pieces) -> list[Hit]:
+    def _scan_chunks(self, code: int | None, prepared: "_Prepared", chunks: Pieces) -> list[Hit]:
         versions, hits = len(prepared.work.versions), list[Hit]()
         choice = self._thread.choices.setdefault(versions, Choice(len(prepared.codes)))
         try:
             for nonces in chunks:
                 started = thread_seconds()
-                hits += prepared.hits(choice.code, nonces, self._thread.entries)
+                hits += prepared.hits(choice.code if code is None else code, nonces, self._thread.entries)
                 if len(nonces) >= prepared.most:
                     choice.learn((thread_seconds() - started) / (len(nonces) * versions))
         finally:
