@@ -153,6 +153,24 @@ def test_a_thread_that_fails_stops_the_others_and_is_heard(quickest: NumbaBacken
     assert quickest.scan(work, range(10)) == hits_of(work, range(10))
 
 
+@pytest.mark.parametrize("threads", [1, 2, 7, 64, 256])
+def test_any_number_of_threads_finds_the_same(threads: int) -> None:
+    work, form = Work(random_header(4), bits_to_target(0x1F00FFFF)), native.supported()[-1]
+    nonces = range(11, 11 + 1_000_003)
+    with closing(NumbaBackend(1, form)) as alone, closing(NumbaBackend(threads, form)) as many:
+        expected = alone.scan(work, nonces)
+        assert len(expected) > 5
+        assert many.scan(work, nonces) == expected
+        assert many.scan(work, nonces[:100]) == [hit for hit in expected if hit.nonce < nonces[100]]
+
+
+def test_the_more_threads_the_longer_the_shortest_chunk() -> None:
+    codes, work = (forms.load(native.supported()[-1]),), Work(GENESIS.header, 0)
+    least = [numba._Prepared(work, codes, threads).least for threads in (2, 16, 64)]
+    assert least == [1 << 12, 1 << 15, 1 << 17]
+    assert all(p.least <= p.most for p in (numba._Prepared(work, codes, t) for t in (1, 2, 64, 256)))
+
+
 @pytest.mark.parametrize("caller_fails", [True, False])
 def test_whichever_thread_fails_it_is_heard(caller_fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     sound, us = numba._Prepared.hits, threading.get_ident()

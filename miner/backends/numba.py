@@ -6,7 +6,7 @@ of it, and the fastest is found out (`miner/backends/forms.py`). Where that has 
 form for crowded cores, each thread takes what suits its core at the moment.
 
 A range is cut into chunks that get shorter towards its end. Each thread takes the next one, and
-none holds the GIL while it hashes: a slower core gets fewer, and all end within 0.1 ms of each other.
+none holds the GIL while it hashes: a slower core gets fewer, and all end within 0.1 ms on two threads.
 The thread that calls `scan` is one of them: to wake all and wait for them would cost half a per cent.
 """
 
@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 MAX_THREADS = 256
 """As many worker threads as make sense on any machine."""
 
-LEAST_CHUNK = 1 << 12
-"""Hashes that outweigh a call, 80 us: what one thread waits for another at most, at the end of a scan."""
+LEAST_CHUNK = 1 << 11
+"""Hashes, times threads, of the shortest chunks: 40 us each. A call holds the interpreter for 10 to 20 us, in
+which no other thread can take a chunk; and a chunk is what one waits for another at the end of a scan."""
 
 TURN = 1 << 17
-"""Hashes after which a thread may change its code: 2.5 ms. The call, 10 us, does not show in it."""
+"""Hashes after which a thread may change its code: 2.5 ms, or four shortest chunks."""
 
 
 class NumbaBackend:
@@ -107,7 +108,7 @@ class NumbaBackend:
 
     def _prepare(self, work: Work) -> "_Prepared":
         if self._prepared is None or self._prepared.work is not work:
-            self._prepared = _Prepared(work, self._codes(len(work.versions)))
+            self._prepared = _Prepared(work, self._codes(len(work.versions)), self.threads)
         return self._prepared
 
     def _codes(self, versions: int) -> "tuple[Search, ...]":
@@ -144,14 +145,15 @@ class _Thread(threading.local):
 class _Prepared:
     """A work as the threads need it."""
 
-    def __init__(self, work: Work, codes: "tuple[Search, ...]") -> None:
+    def __init__(self, work: Work, codes: "tuple[Search, ...]", threads: int) -> None:
         self.work = work
         self.codes = codes
         self._words = [search.words(work.midstates, work.tail) for search in codes]
         self._mask = top_mask(work.target)
-        versions = len(work.versions)
-        self.most = min(max(TURN // versions, 1), *(search.nonces_in_chunk(versions) for search in codes))
-        self.least = min(max(LEAST_CHUNK // versions, 1), self.most)
+        versions, least = len(work.versions), LEAST_CHUNK * threads
+        turn = max(max(TURN, 4 * least) // versions, 1)
+        self.most = min(turn, *(search.nonces_in_chunk(versions) for search in codes))
+        self.least = min(max(least // versions, 1), self.most)
 
     def hits(self, code: int, nonces: range, entries: "Entries") -> list[Hit]:
         """The candidates whose whole hash meets the target, by this one of the codes."""
