@@ -114,21 +114,21 @@ class Measurement:
         load: Callable[[], Load] = read_load,
     ) -> None:
         self.plan, self.ground = plan, ground
-        self._clock, self._load = clock, load
+        self.clock, self._load = clock, load
         self.yardstick = yardstick or Yardstick(plan.yardstick_seconds)
 
     def warm_up(self, candidate: Candidate) -> None:
         """Scan until the rate is stable, and size the batches. The first scan is timed apart."""
         seconds = candidate.batch_seconds or self.plan.batch_seconds
         rates: list[float] = []
-        started, hashes = self._clock(), 1024
-        while not _stable(rates) and self._clock() - started < self.plan.warmup_seconds:
+        started, hashes = self.clock(), 1024
+        while not _stable(rates) and self.clock() - started < self.plan.warmup_seconds:
             # Another work each time: a device that kept an answer would seem endlessly fast.
             number = WARM_UP_ROUND + BLOCK_EVERY * candidate.warmup
             batch = next(self.ground.spans(number, candidate.versions, _BARREN, hashes))
-            before = self._clock()
+            before = self.clock()
             candidate.device.scan(*batch)
-            took = max(self._clock() - before, 1e-7)
+            took = max(self.clock() - before, 1e-7)
             candidate.first_seconds = candidate.first_seconds or took
             candidate.warmup += 1
             if took >= seconds / 2:
@@ -153,7 +153,7 @@ class Measurement:
             on_round(number + 1)
 
     def _take_turn(self, group: Sequence[Candidate], number: int) -> None:
-        load, started = self._load(), self._clock()
+        load, started = self._load(), self.clock()
         turns = [_Turn(self, candidate, number, apart=len(group) > 1) for candidate in group]
         going = turns
         while going:
@@ -161,7 +161,7 @@ class Measurement:
                 _scan_or_drop(turn)
             going = [turn for turn in going if not (turn.over or turn.candidate.fault)]
         now = self._load()
-        waited, others = now.waited_since(load), now.others_since(load, (self._clock() - started) * cores())
+        waited, others = now.waited_since(load), now.others_since(load, (self.clock() - started) * cores())
         for turn in turns:
             candidate = turn.candidate
             if not candidate.fault:
@@ -180,10 +180,6 @@ class Measurement:
             turn.scan()
         return turn.round()
 
-    def now(self) -> float:
-        """The clock."""
-        return self._clock()
-
 
 class _Turn:
     """One candidate's round, scan by scan. `apart`: others scan between its scans."""
@@ -192,7 +188,7 @@ class _Turn:
         self, measurement: Measurement, candidate: Candidate, number: int, *, apart: bool = False
     ) -> None:
         self.candidate = candidate
-        self._now, self._yardstick = measurement.now, measurement.yardstick
+        self._now, self._yardstick = measurement.clock, measurement.yardstick
         self._least, self._spent, self._apart = measurement.plan.round_seconds, 0.0, apart
         ground, target = measurement.ground, target_of(candidate.bits)
         self._batches = ground.spans(number, candidate.versions, target, candidate.batch)

@@ -181,7 +181,7 @@ def scan_builder(scratch_bytes: int = 1) -> tuple[ir.IRBuilder, Any]:
 
     The memory is on the stack, for two reasons (docs/decisions/0015-all-memory-on-the-stack.md). Vectors that
     registers cannot hold go there, too, and LLVM aligns the stack only for what is there before it hands out
-    registers; else they lie across two cache lines. And pages that are neighbours never get in each other's
+    registers; else they lie across two cache lines. And pages that are neighbours do not get in each other's
     way in the first cache, as others do where their addresses are alike.
     """
     function = ir.Function(ir.Module(), SCAN, "scan")

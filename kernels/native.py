@@ -194,7 +194,7 @@ class Entries:
         self._entries = (ctypes.c_uint64 * (CHUNK + 1))()
 
     def of(self, count: int) -> "ctypes.Array[ctypes.c_uint64]":
-        """So many, and one more."""
+        """An array of at least count + 1 uint64: the scan writes one past the last that counts."""
         if len(self._entries) <= count:
             self._entries = (ctypes.c_uint64 * (count + 1))()
         return self._entries

@@ -160,6 +160,16 @@ def test_a_file_that_holds_no_whole_number_of_headers_is_told(tmp_path: Path) ->
     assert "81 bytes" in done.stderr
 
 
+def test_after_a_test_the_forms_that_were_compiled_for_it_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NONCEFORGE_CACHE", str(tmp_path))
+    before, after = (json.loads(miner("devices", "--json", *more).stdout) for more in ((), ("--test",)))
+    words = [row["description"] for rows in (before, after) for row in rows if row["name"] == "numba"]
+    assert "not yet compiled" in words[0]
+    assert "not yet compiled" not in words[1]
+
+
 def test_devices_lists_every_kind_with_a_reason_where_it_cannot_be_used() -> None:
     rows = json.loads(miner("devices", "--json").stdout)
     names = {row["name"].split(":")[0] for row in rows}
